@@ -1,0 +1,1 @@
+"""The commands: parse arguments, assemble the parts, print. The only code that knows every part."""

@@ -1,0 +1,137 @@
+"""Every exception that Bethrou raises on purpose, in one tree that says whose fault it was.
+
+- `BethrouError`
+    - `UserError`: what the user gave cannot be used; the program ends with status 2
+        - `AddressError`: a text is no multiaddr or no peer ID
+        - `KeyFileError`: a network key or identity file is unusable
+        - `ConfigError`: a configuration file, field or option is unusable
+    - `PeerError`: the other side broke a rule of the protocol
+        - `DecodeError`: bytes that are no valid varint, protobuf, multiaddr or JSON message
+        - `NegotiationError`: multistream-select failed
+            - `UnsupportedProtocol`: the peer answered `na` to every proposal
+        - `HandshakeError`: the secure channel could not be set up
+            - `NetworkKeyMismatch`: most likely the two sides hold different network keys
+            - `IdentityMismatch`: somebody else answered than the peer that was dialled
+        - `MuxerError`: a Yamux rule was broken; carries the GOAWAY code
+    - `LinkError`: the world failed, nobody broke a rule
+        - `DialError`: no address of a peer led to a link
+        - `LinkLost`: the link went away or fell silent
+        - `StreamReset`: a stream was ended at once; carries the RST code
+    - `RequestError`: a proxied request was not carried out; carries a `Failure`
+
+Messages name what was tried, what happened and, where there is something to do, what to do.
+They never contain a secret.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class BethrouError(Exception):
+    """Base of all errors that Bethrou raises on purpose."""
+
+
+class UserError(BethrouError):
+    """What the user gave (file, option, address) cannot be used. Exit status 2, one line, no traceback."""
+
+
+class AddressError(UserError):
+    """A text is no multiaddr or no peer ID, or not one that can be dialled."""
+
+
+class KeyFileError(UserError):
+    """A network key or identity file cannot be read, written or understood."""
+
+
+class ConfigError(UserError):
+    """A configuration file, one of its fields, or a command-line option is unusable."""
+
+
+class PeerError(BethrouError):
+    """The other side broke a rule of the protocol."""
+
+
+class DecodeError(PeerError):
+    """Bytes from a peer are no valid varint, protobuf, multiaddr or JSON message."""
+
+
+class NegotiationError(PeerError):
+    """multistream-select ended without a protocol."""
+
+
+class UnsupportedProtocol(NegotiationError):
+    """The peer answered `na` to every proposal."""
+
+
+class HandshakeError(PeerError):
+    """The secure channel could not be set up."""
+
+
+class NetworkKeyMismatch(HandshakeError):
+    """What came before the secure channel made no sense: most likely another network key."""
+
+
+class IdentityMismatch(HandshakeError):
+    """The peer proved an identity, but not the one that was dialled."""
+
+
+class MuxerError(PeerError):
+    """A Yamux rule was broken. `code` is the GOAWAY code that says so (spec: yamux, Go Away Message)."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LinkError(BethrouError):
+    """The network failed; nobody broke a rule."""
+
+
+class DialError(LinkError):
+    """No address of a peer led to a link."""
+
+
+class LinkLost(LinkError):
+    """The link to a peer went away or fell silent."""
+
+
+class StreamReset(LinkError):
+    """A stream was ended at once by either side. `code` is the RST code (0 = no reason given)."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Failure(Enum):
+    """Why a proxied request was not carried out: the codes of `/bethrou/proxy/1.1.0`, and ours."""
+
+    REFUSED = "refused"
+    HOST_UNREACHABLE = "host-unreachable"
+    NET_UNREACHABLE = "net-unreachable"
+    NO_SUCH_HOST = "no-such-host"
+    TIMEOUT = "timeout"
+    DENIED = "denied"
+    BAD_REQUEST = "bad-request"
+    DRAINING = "draining"
+    OVERLOADED = "overloaded"
+    INTERNAL = "internal"
+    NO_EXIT = "no-exit"
+    """Never on the wire: no exit was there to be asked."""
+
+    @property
+    def final(self) -> bool:
+        """Whether another exit would say the same, so that none is asked."""
+        return self not in _RETRYABLE
+
+
+_RETRYABLE = frozenset({Failure.DRAINING, Failure.OVERLOADED, Failure.INTERNAL, Failure.NO_EXIT})
+
+
+class RequestError(BethrouError):
+    """A proxied request was not carried out."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure

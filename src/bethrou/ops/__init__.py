@@ -1,0 +1,1 @@
+"""What operators see: logs. Reads snapshots and events only."""

@@ -1,0 +1,1 @@
+"""The Noise XX handshake and record encryption as libp2p uses them."""

@@ -1,0 +1,1 @@
+"""The Yamux multiplexer: frames, stream states and flow-control windows."""
