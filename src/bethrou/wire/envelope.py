@@ -1,0 +1,55 @@
+"""Signed envelopes: a payload, its type, and the key that vouches for both (spec: libp2p/specs RFC 0002).
+
+The signature covers the domain, which is not in the envelope: what was signed for one purpose cannot be
+passed off as something else.
+"""
+
+from __future__ import annotations
+
+from bethrou.errors import DecodeError
+from bethrou.wire import protobuf
+from bethrou.wire.keys import Identity, PublicKey
+
+MAX_ENVELOPE = 16384
+"""Longest envelope that is looked at, in bytes; ours hold records of at most 4 KiB."""
+
+_PUBLIC_KEY, _PAYLOAD_TYPE, _PAYLOAD, _SIGNATURE = 1, 2, 3, 5
+
+
+def seal(identity: Identity, domain: str, payload_type: bytes, payload: bytes) -> bytes:
+    """Return the envelope around `payload`, signed by `identity` for `domain`."""
+    signature = identity.sign(_signed_bytes(domain, payload_type, payload))
+    return (
+        protobuf.blob(_PUBLIC_KEY, identity.public_key.to_protobuf())
+        + protobuf.blob(_PAYLOAD_TYPE, payload_type)
+        + protobuf.blob(_PAYLOAD, payload)
+        + protobuf.blob(_SIGNATURE, signature)
+    )
+
+
+def open_envelope(data: bytes, domain: str, payload_type: bytes) -> tuple[PublicKey, bytes]:
+    """Return the signer and the payload. Whether that signer may say so is the caller's question.
+
+    Raises DecodeError when the envelope is malformed, of another type, or its signature is not good.
+    """
+    if len(data) > MAX_ENVELOPE:
+        raise DecodeError(f"envelope is longer than {MAX_ENVELOPE} bytes")
+    parts: dict[int, bytes] = {}
+    for number, _, value in protobuf.fields(data):
+        if number in (_PUBLIC_KEY, _PAYLOAD_TYPE, _PAYLOAD, _SIGNATURE):
+            if not isinstance(value, bytes):
+                raise DecodeError(f"envelope field {number} has the wrong wire type")
+            parts[number] = value
+    if _PUBLIC_KEY not in parts:
+        raise DecodeError("envelope has no public key")
+    key = PublicKey.from_protobuf(parts[_PUBLIC_KEY])
+    if parts.get(_PAYLOAD_TYPE, b"") != payload_type:
+        raise DecodeError(f"envelope is of type {parts.get(_PAYLOAD_TYPE, b'')[:40]!r}, not {payload_type!r}")
+    payload = parts.get(_PAYLOAD, b"")
+    if not key.verify(parts.get(_SIGNATURE, b""), _signed_bytes(domain, payload_type, payload)):
+        raise DecodeError("envelope has a bad signature")
+    return key, payload
+
+
+def _signed_bytes(domain: str, payload_type: bytes, payload: bytes) -> bytes:
+    return b"".join(map(protobuf.length_prefixed, (domain.encode(), payload_type, payload)))
