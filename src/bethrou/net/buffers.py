@@ -1,0 +1,30 @@
+"""The large buffers of the data path, one set for all links and sockets of an event loop.
+
+They can be shared because nothing stays in them: a read is handled to its end before the next one begins, and what is
+left of a record that has not arrived whole is kept by its link.
+"""
+
+from __future__ import annotations
+
+from bethrou.wire.noise.records import MAX_CIPHERTEXT, MAX_PLAINTEXT
+from bethrou.wire.pnet import ROOM, address_of
+
+RECEIVE_SIZE = 256 * 1024
+"""Bytes that one read of a link takes at most, beyond the rest of an unfinished record."""
+
+SOCKET_SIZE = 128 * 1024
+"""Bytes that one read of an application's or a destination's socket takes at most."""
+
+
+class Buffers:
+    """Scratch memory for one event loop."""
+
+    def __init__(self) -> None:
+        self.receive = bytearray(ROOM + MAX_CIPHERTEXT + 2 + RECEIVE_SIZE)
+        """Where links read to and take off their pnet protection."""
+        self.receive_view = memoryview(self.receive)
+        self.receive_address = address_of(self.receive)
+        self.frame = memoryview(bytearray(MAX_PLAINTEXT))
+        """Where the plaintext of a record is put together."""
+        self.socket = memoryview(bytearray(SOCKET_SIZE))
+        """Where sockets at the ends of the network read to."""

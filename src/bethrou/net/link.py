@@ -1,0 +1,296 @@
+"""A link: one authenticated, encrypted, multiplexed connection to a peer, on any transport.
+
+The link is the protocol of the transport below (a TCP connection, a relayed circuit) and owns what runs on it:
+pnet, Noise records, Yamux. The receiving path is a chain of calls without a task or a queue in it::
+
+    socket -> shared buffer -> XOR (pnet) -> record -> plaintext of its own -> Yamux frames -> streams' protocols
+
+Liveness: a ping every 5 s, and any byte received is life; 8 s of silence after a ping end the link, so that a frozen
+peer is noticed within 15 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bethrou.errors import LinkLost, MuxerError, PeerError
+from bethrou.net.buffers import Buffers
+from bethrou.net.muxer import Muxer
+from bethrou.net.stream import YamuxStream
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.noise.records import RecordOpener, RecordSealer
+from bethrou.wire.noise.secure_channel import SecureSession
+from bethrou.wire.pnet import ROOM, Keystream
+from bethrou.wire.yamux.frame import NORMAL
+from bethrou.wire.yamux.session import Session
+from bethrou.wire.yamux.window import WindowBudget
+
+# Implementation constants.
+PING_INTERVAL = 5.0
+"""Seconds between pings."""
+
+PING_TIMEOUT = 8.0
+"""Seconds without a byte, counted from a ping, after which the peer counts as gone."""
+
+MAX_INBOUND_STREAMS = 32_768
+"""Streams that a peer may have open here at once: three times what a busy client holds."""
+
+_HIGH_WATER = 128 * 1024  # bytes in the transport's buffer beyond which streams wait in turn
+_LOW_WATER = 32 * 1024
+_EAGER_PINGS = 3  # sent one after the other when a link is new, for a first idea of the round trip
+_ROUND_TRIPS = 9  # the latest ones, whose median is the link's round trip
+_STALL_LIMIT = 30.0
+_CLOSE_GRACE = 2.0  # seconds for the last bytes of a link that is closed
+
+
+@dataclass(frozen=True, repr=False)
+class Upgraded:
+    """What an upgrade (net/upgrade.py) leaves for the link."""
+
+    session: SecureSession
+    initiator: bool
+    send_keystream: Keystream
+    receive_keystream: Keystream
+    sealer: RecordSealer
+    opener: RecordOpener
+    surplus: bytes
+    """Bytes read too far, pnet protection already taken off."""
+    plaintext_surplus: bytes
+    """Decrypted bytes read too far, when multistream-select chose the muxer."""
+    round_trip: float
+    """Seconds that one message of the handshake took to be answered."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """One link. `on_stream` is called with each stream that the peer opens, and sets its protocol.
+
+    `path` says how the peer is reached ("direct" or "circuit"), `remote` the address as seen here.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        upgraded: Upgraded,
+        *,
+        buffers: Buffers,
+        budget: WindowBudget,
+        remote: Multiaddr,
+        on_stream: Callable[[Link, YamuxStream], None],
+        path: str = "direct",
+    ) -> None:
+        self.peer_id = upgraded.session.peer_id
+        self.public_key = upgraded.session.public_key
+        self.initiator = upgraded.initiator
+        self.remote = remote
+        self.path = path
+        self.opened_at = loop.time()
+        self.bytes_received = 0
+        self.closed: asyncio.Future[Exception] = loop.create_future()
+        """Done when the link is gone, with the reason."""
+        self._loop = loop
+        self._transport = transport
+        self._on_stream = on_stream
+        self._buffers = buffers
+        self._keystream = upgraded.receive_keystream
+        self._opener = upgraded.opener
+        self._partial: bytes = b""
+        self._last_received = loop.time()
+        self._ping_sent = 0.0
+        self._ping_value = 0
+        self._ping_pending = False
+        self._round_trips: deque[float] = deque([upgraded.round_trip], maxlen=_ROUND_TRIPS)
+        self._pongs = 0
+        self._stalled: dict[YamuxStream, float] = {}
+        session = Session(upgraded.initiator, MAX_INBOUND_STREAMS, budget)
+        self._muxer = Muxer(loop, transport, upgraded.sealer, session, buffers, self)
+        self._muxer.round_trip = upgraded.round_trip
+        self._failure: Exception | None = None
+        self._timer = loop.call_later(PING_INTERVAL, self._tick)
+        transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+
+    def __repr__(self) -> str:
+        return f"<Link {self.peer_id.short} {self.path} {self.remote} streams={self.stream_count}>"
+
+    def start(self, upgraded: Upgraded) -> None:
+        """Begin, with what the upgrade had read too far."""
+        if self._transport.is_closing():
+            self._lose(LinkLost("the peer closed the connection right after the handshake"))
+            return
+        self._transport.set_protocol(self)
+        self._ping()
+        if upgraded.plaintext_surplus:
+            self._guard(lambda: self._muxer.receive(memoryview(upgraded.plaintext_surplus)))
+        if upgraded.surplus and self._failure is None:
+            self._receive_surplus(upgraded.surplus)
+
+    # -- what the host and its users see ----------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether streams can be opened."""
+        return self._failure is None
+
+    @property
+    def round_trip(self) -> float:
+        """The median of the last round trips, in seconds."""
+        return statistics.median(self._round_trips)
+
+    @property
+    def stream_count(self) -> int:
+        """Streams alive, in both directions."""
+        return self._muxer.stream_count
+
+    @property
+    def bytes_sent(self) -> int:
+        """Plaintext bytes sent, multiplexing included."""
+        return self._muxer.bytes_sent
+
+    async def open_stream(self) -> YamuxStream:
+        """A new stream. Raises `LinkLost`."""
+        return await self._muxer.open_stream()
+
+    def close(self, reason: str = "closed here") -> None:
+        """Say goodbye and close. Every stream ends; go, js and rust do the same when they hear the goodbye."""
+        if self._failure is None:
+            self._muxer.go_away(NORMAL)
+            self._lose(LinkLost(reason))
+
+    def abort(self, error: Exception) -> None:
+        """Close without another word."""
+        if self._failure is None:
+            self._lose(error)
+            self._transport.abort()
+
+    # -- asyncio.BufferedProtocol: the transport below --------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        partial = self._partial
+        start = ROOM + len(partial)
+        if partial:
+            self._buffers.receive[ROOM:start] = partial
+        return self._buffers.receive_view[start:]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        start = ROOM + len(self._partial)
+        end = start + nbytes
+        self.bytes_received += nbytes
+        self._last_received = self._loop.time()
+        self._keystream.xor_in_place(self._buffers.receive, self._buffers.receive_address, start, end)
+        self._guard(lambda: self._read_records(end))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # go closes with a TCP RST as a matter of course: an error here is a normal end
+        self._lose(LinkLost("the peer closed the connection" if exc is None else f"connection lost: {exc}"))
+
+    def pause_writing(self) -> None:
+        self._muxer.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._muxer.resume_writing()
+
+    # -- MuxerEvents ------------------------------------------------------------------------------------------------
+
+    def stream_opened(self, stream: YamuxStream) -> None:
+        self._on_stream(self, stream)
+
+    def pong_received(self, value: int) -> None:
+        if not self._ping_pending or value != self._ping_value:
+            return
+        self._ping_pending = False
+        self._round_trips.append(self._loop.time() - self._ping_sent)
+        self._pongs += 1
+        self._muxer.round_trip = min(self._muxer.round_trip, self._round_trips[-1])
+        if self._pongs < _EAGER_PINGS:
+            self._ping()
+
+    def went_away(self, code: int) -> None:
+        self.abort(LinkLost(f"the peer ended the session (code {code:#x})"))
+
+    def failed(self, error: Exception) -> None:
+        self.abort(error)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _receive_surplus(self, surplus: bytes) -> None:
+        start = ROOM
+        while surplus and self._failure is None:
+            room = self.get_buffer(-1)
+            piece, surplus = surplus[: len(room)], surplus[len(room) :]
+            start = ROOM + len(self._partial)
+            room[: len(piece)] = piece
+            end = start + len(piece)
+            self._guard(lambda end=end: self._read_records(end))  # type: ignore[misc]
+
+    def _read_records(self, end: int) -> None:
+        """Act on the records in the shared buffer up to `end`; keep what is unfinished."""
+        buffer, view = self._buffers.receive, self._buffers.receive_view
+        position = ROOM
+        while end - position >= 2:
+            body = position + 2
+            size = buffer[position] << 8 | buffer[position + 1]
+            if end - body < size:
+                break
+            position = body + size
+            self._muxer.receive(memoryview(self._opener.open(view[body:position])))
+            if self._failure is not None:
+                return
+        self._partial = bytes(view[position:end])
+
+    def _guard(self, receive: Callable[[], None]) -> None:
+        """Run `receive`; a peer that breaks the rules loses the link, and nothing else."""
+        try:
+            receive()
+        except MuxerError as error:
+            if self._failure is None:
+                self._muxer.go_away(error.code)
+                self.abort(error)
+        except PeerError as error:
+            self.abort(error)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        if self._ping_pending:
+            silence = now - max(self._last_received, self._ping_sent)
+            if silence >= PING_TIMEOUT:
+                self.abort(LinkLost(f"the peer has been silent for {now - self._last_received:.0f} s"))
+                return
+            self._timer = self._loop.call_later(PING_TIMEOUT - silence + 0.01, self._tick)
+        else:
+            self._ping()
+            self._timer = self._loop.call_later(PING_INTERVAL, self._tick)
+        self._end_stalled_streams(now)
+
+    def _ping(self) -> None:
+        self._ping_value = (self._ping_value + 1) & 0xFFFFFFFF
+        self._ping_pending = True
+        self._ping_sent = self._loop.time()
+        self._muxer.ping(self._ping_value)
+
+    def _end_stalled_streams(self, now: float) -> None:
+        """Reset streams whose peer has gone without a word: FIN from it, our bytes waiting, no credit for 30 s."""
+        stalled = self._muxer.stalled_streams()
+        self._stalled = {stream: self._stalled.get(stream, now) for stream in stalled}
+        for stream, since in self._stalled.items():
+            if now - since >= _STALL_LIMIT:
+                stream.reset(0)
+
+    def _lose(self, error: Exception) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        self._timer.cancel()
+        self._muxer.close(error)
+        if not self._transport.is_closing():
+            self._transport.close()
+            self._loop.call_later(_CLOSE_GRACE, self._transport.abort)
+        if not self.closed.done():
+            self.closed.set_result(error)
+

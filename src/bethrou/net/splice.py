@@ -1,0 +1,240 @@
+"""One pump for everything: two transports joined so that what one receives the other sends.
+
+Its whole specification: bytes go across; EOF on one side ends the other's writing; a side that cannot send stops the
+other's reading; an error on one side ends both at once. SOCKS clients, exits and relays use it alike. There is no
+task in it: each transport's callbacks call the other transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bethrou.errors import StreamReset
+
+
+@dataclass(frozen=True)
+class SpliceEnd:
+    """How a splice ended. Bytes are counted as they were received."""
+
+    from_left: int
+    from_right: int
+    error: Exception | None
+    """None: both sides ended their direction in peace."""
+    failed_side: str
+    """"left", "right", or "" without an error."""
+
+
+class Splice:
+    """Joins `left` and `right`. `finished` is called once, when both transports are done with.
+
+    Bytes that were read too far before go in as `from_left` and `from_right`. `left_ended` and `right_ended` say that
+    a side's EOF was seen before the splice took over. `scratch` is where sockets read to (None: transports bring
+    their own data).
+
+    `hold_fin_from_left`: seconds for which EOF from `left` is held back while `right` still sends: a peer that ends
+    the whole stream at the first EOF (Go's `/bethrou/proxy/1.0.0`) would otherwise lose its answer.
+    """
+
+    __slots__ = (
+        "_error",
+        "_failed_side",
+        "_finished",
+        "_held_timer",
+        "_hold",
+        "_left",
+        "_loop",
+        "_right",
+        "last_activity",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        left: asyncio.Transport,
+        right: asyncio.Transport,
+        finished: Callable[[SpliceEnd], None],
+        *,
+        scratch: memoryview | None = None,
+        from_left: bytes = b"",
+        from_right: bytes = b"",
+        left_ended: bool = False,
+        right_ended: bool = False,
+        hold_fin_from_left: float | None = None,
+    ) -> None:
+        self._loop = loop
+        self._finished: Callable[[SpliceEnd], None] | None = finished
+        self._hold = hold_fin_from_left
+        self._held_timer: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
+        self._failed_side = ""
+        self.last_activity = loop.time()
+        """When the last byte came, in the loop's seconds."""
+        self._left = _make_side(self, left, scratch)
+        self._right = _make_side(self, right, scratch)
+        self._left.other, self._right.other = self._right, self._left
+        left.set_protocol(self._left)
+        right.set_protocol(self._right)
+        if from_left:
+            self._left.forward(from_left)
+        if from_right:
+            self._right.forward(from_right)
+        if left_ended:
+            self.ended(self._left)
+        if right_ended:
+            self.ended(self._right)
+
+    @property
+    def bytes_from_left(self) -> int:
+        """Bytes received from `left` so far."""
+        return self._left.received
+
+    @property
+    def bytes_from_right(self) -> int:
+        """Bytes received from `right` so far."""
+        return self._right.received
+
+    def abort(self, error: Exception) -> None:
+        """End both sides at once."""
+        self._fail(self._left, error)
+
+    # -- what the sides tell ----------------------------------------------------------------------------------------
+
+    def ended(self, side: _Side) -> None:
+        """`side` has sent all it had."""
+        if side.ended:
+            return
+        side.ended = True
+        if side is self._left and self._hold is not None and not self._right.ended:
+            self._held_timer = self._loop.call_later(self._hold, self._release_fin)
+            return
+        self._pass_end_on(side)
+        if side is self._right and self._held_timer is not None:
+            self._release_fin()
+
+    def lost(self, side: _Side, error: Exception | None) -> None:
+        """`side`'s transport is gone."""
+        side.lost = True
+        if error is None and not side.ended and not self._is_over:
+            # closed without EOF: the application is gone, or the peer reset the stream without a reason
+            error = StreamReset("closed before its end")
+        if error is not None:
+            self._fail(side, error)
+        if self._left.lost and self._right.lost:
+            self._finish()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_over(self) -> bool:
+        return self._error is not None or (self._left.ended and self._right.ended)
+
+    def _release_fin(self) -> None:
+        if self._held_timer is None:
+            return
+        quiet = self._loop.time() - self._right.last_received
+        assert self._hold is not None
+        if not self._right.ended and quiet < self._hold:
+            self._held_timer = self._loop.call_later(self._hold - quiet, self._release_fin)
+            return
+        self._held_timer.cancel()
+        self._held_timer = None
+        self._pass_end_on(self._left)
+
+    def _pass_end_on(self, side: _Side) -> None:
+        if not side.other.lost and not side.other.transport.is_closing() and side.other.transport.can_write_eof():
+            side.other.transport.write_eof()
+        if self._left.ended and self._right.ended and self._held_timer is None:
+            self._left.transport.close()
+            self._right.transport.close()
+
+    def _fail(self, side: _Side, error: Exception) -> None:
+        if self._error is None and self._finished is not None and not (self._left.ended and self._right.ended):
+            self._error = error
+            self._failed_side = "left" if side is self._left else "right"
+        if self._held_timer is not None:
+            self._held_timer.cancel()
+            self._held_timer = None
+        for each in (self._left, self._right):
+            if not each.lost:
+                each.transport.abort()
+
+    def _finish(self) -> None:
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            end = SpliceEnd(self._left.received, self._right.received, self._error, self._failed_side)
+            finished(end)
+
+
+class _Side:
+    """What both kinds of side share: one transport's protocol."""
+
+    __slots__ = ("ended", "last_received", "lost", "other", "received", "splice", "transport")
+
+    other: _Side
+
+    def __init__(self, splice: Splice, transport: asyncio.Transport) -> None:
+        self.splice = splice
+        self.transport = transport
+        self.received = 0
+        self.last_received = splice.last_activity
+        self.ended = False
+        self.lost = False
+
+    def forward(self, data: bytes | memoryview) -> None:
+        self.received += len(data)
+        self.last_received = self.splice.last_activity = self.splice._loop.time()
+        other = self.other
+        if not other.lost:
+            other.transport.write(data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Never called: a splice takes transports over that are connected."""
+
+    def eof_received(self) -> bool:
+        self.splice.ended(self)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.splice.lost(self, exc)
+
+    def pause_writing(self) -> None:
+        if not self.other.lost:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self.other.lost:
+            self.other.transport.resume_reading()
+
+
+class _StreamSide(_Side, asyncio.Protocol):
+    """A side whose transport brings data in buffers of their own."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        self.forward(data)
+
+
+class _SocketSide(_Side, asyncio.BufferedProtocol):
+    """A side whose transport reads to the shared scratch buffer; the other side consumes or copies at once."""
+
+    __slots__ = ("_scratch",)
+
+    def __init__(self, splice: Splice, transport: asyncio.Transport, scratch: memoryview) -> None:
+        super().__init__(splice, transport)
+        self._scratch = scratch
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.forward(self._scratch[:nbytes])
+
+
+def _make_side(splice: Splice, transport: asyncio.Transport, scratch: memoryview | None) -> _Side:
+    on_socket = transport.get_extra_info("socket") is not None
+    if on_socket and scratch is not None:
+        return _SocketSide(splice, transport, scratch)
+    return _StreamSide(splice, transport)

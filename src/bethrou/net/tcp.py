@@ -1,0 +1,43 @@
+"""Options of TCP sockets, where the system has them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+LISTEN_BACKLOG = 4096
+"""Connections that may wait to be accepted; asyncio's 100 costs second-long connects when 500 come at a time."""
+
+NOTSENT_LOWAT = 128 * 1024
+"""Bytes of unsent data in the kernel beyond which a link counts as full. Without it megabytes wait in front of a
+small request on a slow path."""
+
+_USER_TIMEOUT_MS = 30_000
+_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+def _set(sock: socket.socket, level: int, name: str, value: int) -> None:
+    option = vars(socket).get(name)  # absent on systems that lack it
+    if option is not None:
+        sock.setsockopt(level, option, value)
+
+
+def keep_alive(transport: asyncio.BaseTransport) -> None:
+    """Options of a socket at either end of the network: an application's or a destination's."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def configure_link(transport: asyncio.BaseTransport) -> None:
+    """Options of a socket that carries a link."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for name, value in _KEEPALIVE:
+        _set(sock, socket.IPPROTO_TCP, name, value)
+    _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)
+    _set(sock, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", NOTSENT_LOWAT)

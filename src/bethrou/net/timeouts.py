@@ -1,0 +1,62 @@
+"""Many equal timeouts at the price of one timer: every handshake, negotiation and farewell has one.
+
+`loop.call_later` costs a heap operation and, on uvloop, a libuv timer for each; with thousands of connections a second
+that shows. Timeouts of one length fall due in the order in which they were started, so a dictionary in insertion
+order is queue enough, and one timer for its head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class TimeoutQueue:
+    """Calls back `seconds` after `start`, at most `resolution` later, unless stopped before."""
+
+    __slots__ = ("_loop", "_pending", "_resolution", "_seconds", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, resolution: float = 0.25) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._resolution = resolution
+        self._pending: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def start(self, key: object, callback: Callable[[], None]) -> None:
+        """Have `callback` called unless `stop(key)` comes first; starts again if `key` is under way."""
+        self._pending.pop(key, None)
+        self._pending[key] = (self._loop.time() + self._seconds, callback)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._expire)
+
+    def stop(self, key: object) -> None:
+        """Forget `key`; nothing happens if it is not under way."""
+        self._pending.pop(key, None)
+
+    def close(self) -> None:
+        """Forget all."""
+        self._pending.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        due = []
+        for key, (deadline, callback) in self._pending.items():
+            if deadline > now:
+                break
+            due.append((key, callback))
+        for key, _ in due:
+            del self._pending[key]
+        for _, callback in due:
+            callback()
+        if self._pending and self._timer is None:
+            deadline, _ = next(iter(self._pending.values()))
+            delay = max(deadline - self._loop.time(), self._resolution)
+            self._timer = self._loop.call_later(delay, self._expire)
