@@ -1,0 +1,42 @@
+"""The configuration: read once, checked, frozen, passed in. Nothing here reads the environment."""
+
+from bethrou.config.fields import LogFormat, LogLevel, Strategy
+from bethrou.config.load import load_client_config, node_config
+from bethrou.config.models import (
+    ClientConfig,
+    DiscoveryConfig,
+    ExitEntry,
+    LogConfig,
+    NodeConfig,
+    RoutingConfig,
+    ServerConfig,
+)
+from bethrou.config.values import (
+    AddressRule,
+    DnsServer,
+    HostPort,
+    ResolverChoice,
+    parse_address_rule,
+    parse_listen,
+)
+
+__all__ = [
+    "AddressRule",
+    "ClientConfig",
+    "DiscoveryConfig",
+    "DnsServer",
+    "ExitEntry",
+    "HostPort",
+    "LogConfig",
+    "LogFormat",
+    "LogLevel",
+    "NodeConfig",
+    "ResolverChoice",
+    "RoutingConfig",
+    "ServerConfig",
+    "Strategy",
+    "load_client_config",
+    "node_config",
+    "parse_address_rule",
+    "parse_listen",
+]
