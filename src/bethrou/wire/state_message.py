@@ -63,7 +63,9 @@ class StateMessage:
         state = text_field(message, "state")
         if state not in ("serving", "draining"):
             raise DecodeError(f"exit is in the unknown state {state[:40]!r}")
-        load = message.get("load") or {}
+        load = message.get("load")
+        if load is None:
+            load = {}
         if not isinstance(load, dict):
             raise DecodeError("JSON field 'load' is no object")
         limit = load.get("limit")
