@@ -22,7 +22,7 @@ from bethrou.net.buffers import Buffers
 from bethrou.net.muxer import Muxer
 from bethrou.net.stream import YamuxStream
 from bethrou.wire.multiaddr import Multiaddr
-from bethrou.wire.noise.records import RecordOpener, RecordSealer
+from bethrou.wire.noise.records import LENGTH_SIZE, RecordOpener, RecordSealer
 from bethrou.wire.noise.secure_channel import SecureSession
 from bethrou.wire.pnet import ROOM, Keystream
 from bethrou.wire.yamux.frame import NORMAL
@@ -68,7 +68,8 @@ class Upgraded:
 class Link(asyncio.BufferedProtocol):
     """One link. `on_stream` is called with each stream that the peer opens, and sets its protocol.
 
-    `path` says how the peer is reached ("direct" or "circuit"), `remote` the address as seen here.
+    `path` says how the peer is reached ("direct" or "circuit"), `remote` the address as seen here. `clock` gives
+    seconds with a fine resolution, for round trips (uvloop's own time has milliseconds).
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Link(asyncio.BufferedProtocol):
         budget: WindowBudget,
         remote: Multiaddr,
         on_stream: Callable[[Link, YamuxStream], None],
+        clock: Callable[[], float],
         path: str = "direct",
     ) -> None:
         self.peer_id = upgraded.session.peer_id
@@ -93,6 +95,7 @@ class Link(asyncio.BufferedProtocol):
         self.closed: asyncio.Future[Exception] = loop.create_future()
         """Done when the link is gone, with the reason."""
         self._loop = loop
+        self._clock = clock
         self._transport = transport
         self._on_stream = on_stream
         self._buffers = buffers
@@ -101,13 +104,14 @@ class Link(asyncio.BufferedProtocol):
         self._partial: bytes = b""
         self._last_received = loop.time()
         self._ping_sent = 0.0
+        self._ping_clock = 0.0
         self._ping_value = 0
         self._ping_pending = False
         self._round_trips: deque[float] = deque([upgraded.round_trip], maxlen=_ROUND_TRIPS)
         self._pongs = 0
         self._stalled: dict[YamuxStream, float] = {}
         session = Session(upgraded.initiator, MAX_INBOUND_STREAMS, budget)
-        self._muxer = Muxer(loop, transport, upgraded.sealer, session, buffers, self)
+        self._muxer = Muxer(loop, transport, upgraded.sealer, session, buffers, self, clock)
         self._muxer.round_trip = upgraded.round_trip
         self._failure: Exception | None = None
         self._timer = loop.call_later(PING_INTERVAL, self._tick)
@@ -124,7 +128,7 @@ class Link(asyncio.BufferedProtocol):
         self._transport.set_protocol(self)
         self._ping()
         if upgraded.plaintext_surplus:
-            self._guard(lambda: self._muxer.receive(memoryview(upgraded.plaintext_surplus)))
+            self._act_on(memoryview(upgraded.plaintext_surplus))
         if upgraded.surplus and self._failure is None:
             self._receive_surplus(upgraded.surplus)
 
@@ -181,7 +185,7 @@ class Link(asyncio.BufferedProtocol):
         self.bytes_received += nbytes
         self._last_received = self._loop.time()
         self._keystream.xor_in_place(self._buffers.receive, self._buffers.receive_address, start, end)
-        self._guard(lambda: self._read_records(end))
+        self._read(end)
 
     def eof_received(self) -> bool:
         return False
@@ -205,7 +209,7 @@ class Link(asyncio.BufferedProtocol):
         if not self._ping_pending or value != self._ping_value:
             return
         self._ping_pending = False
-        self._round_trips.append(self._loop.time() - self._ping_sent)
+        self._round_trips.append(self._clock() - self._ping_clock)
         self._pongs += 1
         self._muxer.round_trip = min(self._muxer.round_trip, self._round_trips[-1])
         if self._pongs < _EAGER_PINGS:
@@ -220,40 +224,40 @@ class Link(asyncio.BufferedProtocol):
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _receive_surplus(self, surplus: bytes) -> None:
-        start = ROOM
         while surplus and self._failure is None:
             room = self.get_buffer(-1)
             piece, surplus = surplus[: len(room)], surplus[len(room) :]
-            start = ROOM + len(self._partial)
             room[: len(piece)] = piece
-            end = start + len(piece)
-            self._guard(lambda end=end: self._read_records(end))  # type: ignore[misc]
+            self._read(ROOM + len(self._partial) + len(piece))
 
-    def _read_records(self, end: int) -> None:
+    def _read(self, end: int) -> None:
         """Act on the records in the shared buffer up to `end`; keep what is unfinished."""
         buffer, view = self._buffers.receive, self._buffers.receive_view
         position = ROOM
-        while end - position >= 2:
-            body = position + 2
+        while end - position >= LENGTH_SIZE:
+            body = position + LENGTH_SIZE
             size = buffer[position] << 8 | buffer[position + 1]
             if end - body < size:
                 break
             position = body + size
-            self._muxer.receive(memoryview(self._opener.open(view[body:position])))
+            try:
+                plaintext = self._opener.open(view[body:position])
+            except PeerError as error:
+                self.abort(error)
+                return
+            self._act_on(memoryview(plaintext))
             if self._failure is not None:
                 return
         self._partial = bytes(view[position:end])
 
-    def _guard(self, receive: Callable[[], None]) -> None:
-        """Run `receive`; a peer that breaks the rules loses the link, and nothing else."""
+    def _act_on(self, plaintext: memoryview) -> None:
+        """Pass decrypted bytes on; a peer that breaks the rules loses the link, and nothing else."""
         try:
-            receive()
+            self._muxer.receive(plaintext)
         except MuxerError as error:
             if self._failure is None:
                 self._muxer.go_away(error.code)
                 self.abort(error)
-        except PeerError as error:
-            self.abort(error)
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -272,6 +276,7 @@ class Link(asyncio.BufferedProtocol):
         self._ping_value = (self._ping_value + 1) & 0xFFFFFFFF
         self._ping_pending = True
         self._ping_sent = self._loop.time()
+        self._ping_clock = self._clock()
         self._muxer.ping(self._ping_value)
 
     def _end_stalled_streams(self, now: float) -> None:
@@ -293,4 +298,3 @@ class Link(asyncio.BufferedProtocol):
             self._loop.call_later(_CLOSE_GRACE, self._transport.abort)
         if not self.closed.done():
             self.closed.set_result(error)
-

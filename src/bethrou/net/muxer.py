@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from bethrou.errors import LinkLost, MuxerError
@@ -75,6 +76,7 @@ class Muxer:
         session: Session,
         buffers: Buffers,
         events: MuxerEvents,
+        clock: Callable[[], float],
     ) -> None:
         self.loop = loop
         self.round_trip = 0.1
@@ -85,6 +87,7 @@ class Muxer:
         self._session = session
         self._scratch = buffers.frame
         self._events = events
+        self._clock = clock
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._flush_scheduled = False
@@ -209,7 +212,7 @@ class Muxer:
     def grant(self, core: StreamCore) -> None:
         """Send credit for what the stream's reader took, if it is worth a frame."""
         if core.state.can_receive:
-            credit = core.window.grant(self.loop.time(), self.round_trip)
+            credit = core.window.grant(self._clock(), self.round_trip)
             if credit and self._lost is None:
                 self._gather(header(WINDOW_UPDATE, core.take_flags(), core.id, credit))
 

@@ -40,10 +40,14 @@ class ByteReader(asyncio.Protocol):
         return data
 
     async def read_exactly(self, size: int) -> bytes:
-        """`size` bytes."""
+        """`size` bytes, at most 65,536 (what a conversation may need at once; raises `ValueError` beyond)."""
+        if size > _LIMIT:
+            raise ValueError(f"conversations read at most {_LIMIT} bytes at once, not {size}")
         await self._fill(size)
         if len(self._buffer) < size:
-            raise LinkLost(f"the peer closed in the middle of a message ({len(self._buffer)} of {size} bytes)")
+            raise LinkLost(
+                f"the peer closed in the middle of a message ({len(self._buffer)} of {size} bytes)"
+            )
         data = bytes(self._buffer[:size])
         self._consume(size)
         return data

@@ -143,14 +143,22 @@ class Splice:
         self._pass_end_on(self._left)
 
     def _pass_end_on(self, side: _Side) -> None:
-        if not side.other.lost and not side.other.transport.is_closing() and side.other.transport.can_write_eof():
+        if (
+            not side.other.lost
+            and not side.other.transport.is_closing()
+            and side.other.transport.can_write_eof()
+        ):
             side.other.transport.write_eof()
         if self._left.ended and self._right.ended and self._held_timer is None:
             self._left.transport.close()
             self._right.transport.close()
 
     def _fail(self, side: _Side, error: Exception) -> None:
-        if self._error is None and self._finished is not None and not (self._left.ended and self._right.ended):
+        if (
+            self._error is None
+            and self._finished is not None
+            and not (self._left.ended and self._right.ended)
+        ):
             self._error = error
             self._failed_side = "left" if side is self._left else "right"
         if self._held_timer is not None:
@@ -167,7 +175,7 @@ class Splice:
             finished(end)
 
 
-class _Side:
+class _Side(asyncio.BaseProtocol):
     """What both kinds of side share: one transport's protocol."""
 
     __slots__ = ("ended", "last_received", "lost", "other", "received", "splice", "transport")
@@ -188,9 +196,6 @@ class _Side:
         other = self.other
         if not other.lost:
             other.transport.write(data)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Never called: a splice takes transports over that are connected."""
 
     def eof_received(self) -> bool:
         self.splice.ended(self)

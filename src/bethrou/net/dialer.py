@@ -1,0 +1,111 @@
+"""Opening links: all addresses of a peer, staggered, the first finished handshake wins.
+
+A connect alone proves nothing (something else may listen there, or a frozen peer's kernel answers for it), so the
+race goes to the end of the upgrade. Losers are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TypeVar
+
+import aiohappyeyeballs
+
+from bethrou.errors import BethrouError, DialError, LinkLost
+from bethrou.net.addresses import family_of, tcp_endpoint
+from bethrou.net.tcp import configure_link
+from bethrou.wire.multiaddr import Multiaddr
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for one address, name look-up included."""
+
+STAGGER = 0.25
+"""Seconds that the next address waits for the one before (RFC 8305, Connection Attempt Delay)."""
+
+MAX_ADDRESSES = 32
+"""Addresses of one peer that are tried."""
+
+Result = TypeVar("Result")
+
+
+async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asyncio.Transport:
+    """A TCP connection to `address`. Raises `LinkLost` or `AddressError`."""
+    host, port = tcp_endpoint(address)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            found = await _look_up(loop, address, host, port)
+            sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=STAGGER, loop=loop)
+    except TimeoutError:
+        raise LinkLost(f"{address}: no answer within {CONNECT_TIMEOUT:.0f} s") from None
+    except OSError as error:
+        raise LinkLost(f"{address}: {error.strerror or error}") from None
+    try:
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+    except OSError as error:
+        sock.close()
+        raise LinkLost(f"{address}: {error.strerror or error}") from None
+    configure_link(transport)
+    return transport
+
+
+async def _look_up(
+    loop: asyncio.AbstractEventLoop, address: Multiaddr, host: str, port: int
+) -> Sequence[aiohappyeyeballs.AddrInfoType]:
+    if not address.is_dns:
+        family = family_of(address)
+        where = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)]
+    return await loop.getaddrinfo(host, port, family=family_of(address), type=socket.SOCK_STREAM)
+
+
+async def race(
+    addresses: Sequence[Multiaddr],
+    attempt: Callable[[Multiaddr], Coroutine[None, None, Result]],
+    discard: Callable[[Result], None],
+) -> Result:
+    """Run `attempt` for each address, `STAGGER` seconds apart or as soon as all before have failed.
+
+    Returns the first result; any other goes to `discard`. Raises `DialError` with every address's reason. When it
+    returns or raises, no attempt is left running.
+    """
+    if not addresses:
+        raise DialError("no address is known")
+    failures: list[str] = []
+    waiting = list(addresses[:MAX_ADDRESSES])
+    running: set[asyncio.Task[Result]] = set()
+    winner: asyncio.Task[Result] | None = None
+    try:
+        while waiting or running:
+            if waiting:
+                address = waiting.pop(0)
+                running.add(asyncio.create_task(attempt(address), name=f"dial {address}"))
+            done, _ = await asyncio.wait(
+                running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    winner = task
+                    return task.result()
+                running.discard(task)
+                if not isinstance(error, BethrouError):
+                    raise error
+                failures.append(str(error))
+        raise DialError("; ".join(failures))
+    finally:
+        await _end_losers(running, winner, discard)
+
+
+async def _end_losers(
+    running: set[asyncio.Task[Result]],
+    winner: asyncio.Task[Result] | None,
+    discard: Callable[[Result], None],
+) -> None:
+    losers = [task for task in running if task is not winner]
+    for task in losers:
+        task.cancel()
+    for outcome in await asyncio.gather(*losers, return_exceptions=True):
+        if not isinstance(outcome, BaseException):
+            discard(outcome)

@@ -1,0 +1,309 @@
+"""The libp2p host: identity, links, and which protocol is answered by whom.
+
+Everything that a peer can do to us passes here: it gets a link by `dial` or by being accepted, is identified, and
+every stream it opens is negotiated and handed to the handler of its protocol. A handler is a plain function; it sets
+the stream's protocol before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bethrou.errors import BethrouError, DialError, LinkLost, PeerError
+from bethrou.net import identify
+from bethrou.net.addresses import family_of, is_loopback, local_multiaddr, remote_multiaddr, tcp_endpoint
+from bethrou.net.buffers import Buffers
+from bethrou.net.dialer import connect, race
+from bethrou.net.interfaces import local_addresses
+from bethrou.net.link import Link, Upgraded
+from bethrou.net.listener import Acceptor, open_listening_socket
+from bethrou.net.negotiation import (
+    NEGOTIATION_FAILED,
+    RESOURCE_LIMIT,
+    InboundNegotiation,
+    OutboundNegotiation,
+    propose,
+)
+from bethrou.net.ping import PROTOCOL_ID as PING
+from bethrou.net.ping import serve_ping
+from bethrou.net.reader import ByteReader
+from bethrou.net.stream import YamuxStream
+from bethrou.net.tasks import Tasks
+from bethrou.net.tcp import configure_link
+from bethrou.net.timeouts import TimeoutQueue
+from bethrou.net.upgrade import Upgrader
+from bethrou.wire.identify import Identify
+from bethrou.wire.keys import Identity
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.peer_id import PeerId
+from bethrou.wire.peer_record import PeerRecord
+from bethrou.wire.psk import NetworkKey
+from bethrou.wire.yamux.window import WindowBudget
+
+# Implementation constants.
+MAX_HANDSHAKES = 1024
+"""Accepted connections that may be in their handshake at once; more are closed unheard."""
+
+NEGOTIATION_TIMEOUT = 10.0
+"""Seconds that a peer has to say what a stream is for (go, js and rust have the same)."""
+
+MAX_NEGOTIATIONS = 4096
+"""Inbound streams of the whole host that have not said yet what they are for."""
+
+Handler = Callable[[Link, YamuxStream, bytes], None]
+"""Takes a stream whose protocol is agreed on, and the bytes that came behind the proposal."""
+
+
+@dataclass
+class HostEvents:
+    """Called on what happens to links; each takes arguments for one log line."""
+
+    link_up: Callable[[Link], None] = lambda link: None
+    link_down: Callable[[Link, Exception], None] = lambda link, reason: None
+    refused: Callable[[Multiaddr, BethrouError], None] = lambda remote, reason: None
+    """An accepted connection did not get through its handshake."""
+    shortage: Callable[[bool], None] = lambda short: None
+    """File descriptors ran out (True), or are there again (False)."""
+
+
+@dataclass
+class HostConfig:
+    """What a host is made of. `clock` gives seconds of a fine resolution, for round trips and rates."""
+
+    network_key: NetworkKey
+    identity: Identity
+    randbytes: Callable[[int], bytes]
+    time_ns: Callable[[], int]
+    clock: Callable[[], float]
+    agent: str
+    events: HostEvents = field(default_factory=HostEvents)
+
+
+class Host:
+    """One member of a private network."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: HostConfig) -> None:
+        self.loop = loop
+        self.peer_id = config.identity.peer_id
+        self.buffers = Buffers()
+        self.budget = WindowBudget()
+        self.links: dict[PeerId, list[Link]] = {}
+        """Links that are up, the oldest first."""
+        self._config = config
+        self._events = config.events
+        self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
+        self._handlers: dict[str, Handler] = {}
+        self._statements: dict[Link, asyncio.Task[Identify | None]] = {}
+        self._acceptors: list[Acceptor] = []
+        self._handshakes = 0
+        self._tasks = Tasks(loop)
+        self._negotiations = TimeoutQueue(loop, NEGOTIATION_TIMEOUT)
+        self._closing = False
+        self.handle(PING, serve_ping)
+        self.handle(identify.PROTOCOL_ID, self._serve_identify)
+        self.handle(identify.PUSH_PROTOCOL_ID, self._serve_push)
+
+    # -- setting up -------------------------------------------------------------------------------------------------
+
+    def handle(self, protocol: str, handler: Handler) -> None:
+        """Answer streams of `protocol`. Peers that are connected are told (identify push)."""
+        self._handlers[protocol] = handler
+        for links in self.links.values():
+            for link in links:
+                self._tasks.start(self._push_identify(link), f"identify push {link.peer_id.short}")
+
+    def listen(self, address: Multiaddr) -> Multiaddr:
+        """Accept links on `address`; returns it with the port that was chosen. Raises `UserError`s."""
+        host, port = tcp_endpoint(address)
+        sock = open_listening_socket(host, port, family_of(address))
+        self._acceptors.append(Acceptor(self.loop, sock, self._accepted, self._events.shortage))
+        return local_multiaddr(sock)
+
+    @property
+    def listen_addresses(self) -> list[Multiaddr]:
+        """Where this host can be reached, as far as it knows: unspecified addresses become all interfaces'."""
+        found: list[Multiaddr] = []
+        for acceptor in self._acceptors:
+            if acceptor.socket.fileno() < 0:
+                continue
+            address = local_multiaddr(acceptor.socket)
+            host, port = tcp_endpoint(address)
+            if host in ("0.0.0.0", "::"):
+                version = 4 if host == "0.0.0.0" else 6
+                own = [ip for ip in local_addresses() if ip.version == version and not ip.is_link_local]
+                found += [Multiaddr.tcp(str(ip), port) for ip in own]
+            else:
+                found.append(address)
+        return list(dict.fromkeys(found))
+
+    # -- links and streams ------------------------------------------------------------------------------------------
+
+    async def dial(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> Link:
+        """A new link to `peer`. Raises `DialError` with the reason for each address."""
+        if peer == self.peer_id:
+            raise DialError("this is our own peer ID")
+        return await race(
+            addresses, lambda address: self._dial_address(peer, address), lambda link: link.close()
+        )
+
+    def link_to(self, peer: PeerId) -> Link | None:
+        """A live link to `peer`, the newest, or None."""
+        links = self.links.get(peer)
+        return links[-1] if links else None
+
+    async def statement_of(self, link: Link) -> Identify | None:
+        """What the peer said of itself (identify); None when it would not say."""
+        task = self._statements.get(link)
+        return await asyncio.shield(task) if task is not None else None
+
+    async def open(self, link: Link, protocols: Sequence[str], first: bytes = b"") -> OutboundNegotiation:
+        """A stream on which `protocols` are proposed, with `first` behind a proposal known to be accepted.
+
+        Raises `LinkLost`.
+        """
+        return propose(await link.open_stream(), protocols, first)
+
+    def stop_listening(self) -> None:
+        """Accept no more links."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    async def close(self) -> None:
+        """Close everything; afterwards no socket, stream or task of this host is left."""
+        self._closing = True
+        self.stop_listening()
+        self._negotiations.close()
+        for links in list(self.links.values()):
+            for link in list(links):
+                link.close("this host is stopping")
+        await self._tasks.close()
+
+    # -- dialling and accepting -------------------------------------------------------------------------------------
+
+    async def _dial_address(self, peer: PeerId, address: Multiaddr) -> Link:
+        transport = await connect(self.loop, address)
+        try:
+            upgraded = await self._upgrader.dial(transport, peer)
+        except PeerError as error:
+            raise type(error)(f"{address}: {error}") from None
+        return self._start_link(transport, upgraded, address.without_peer())
+
+    def _accepted(self, sock: socket.socket) -> None:
+        if self._closing or self._handshakes >= MAX_HANDSHAKES:
+            sock.close()
+            return
+        self._handshakes += 1
+        self._tasks.start(self._accept(sock), "accept")
+
+    async def _accept(self, sock: socket.socket) -> None:
+        try:
+            transport, _ = await self.loop.connect_accepted_socket(asyncio.Protocol, sock)
+            remote = remote_multiaddr(transport)
+            configure_link(transport)
+            upgraded = await self._upgrader.accept(transport)
+        except BethrouError as error:
+            self._events.refused(remote, error)
+            return
+        except OSError:
+            sock.close()
+            return
+        finally:
+            self._handshakes -= 1
+        self._start_link(transport, upgraded, remote)
+
+    def _start_link(self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr) -> Link:
+        link = Link(
+            self.loop,
+            transport,
+            upgraded,
+            buffers=self.buffers,
+            budget=self.budget,
+            remote=remote,
+            on_stream=self._stream_opened,
+            clock=self._config.clock,
+        )
+        self.links.setdefault(link.peer_id, []).append(link)
+        self._statements[link] = self._tasks.start(self._identify(link), f"identify {link.peer_id.short}")
+        link.closed.add_done_callback(lambda done: self._remove(link, done.result()))
+        self._events.link_up(link)
+        link.start(upgraded)
+        return link
+
+    def _remove(self, link: Link, reason: Exception) -> None:
+        links = self.links.get(link.peer_id, [])
+        if link in links:
+            links.remove(link)
+        if not links:
+            self.links.pop(link.peer_id, None)
+        task = self._statements.pop(link, None)
+        if task is not None:
+            task.cancel()
+        self._events.link_down(link, reason)
+
+    # -- inbound streams --------------------------------------------------------------------------------------------
+
+    def _stream_opened(self, link: Link, stream: YamuxStream) -> None:
+        if len(self._negotiations) >= MAX_NEGOTIATIONS:
+            stream.reset(RESOURCE_LIMIT)
+            return
+        stream.set_protocol(
+            InboundNegotiation(
+                stream,
+                self._handlers.__contains__,
+                lambda protocol, surplus: self._handlers[protocol](link, stream, surplus),
+                self._negotiations,
+            )
+        )
+
+    # -- identify ---------------------------------------------------------------------------------------------------
+
+    async def _identify(self, link: Link) -> Identify | None:
+        try:
+            return await identify.ask(link)
+        except LinkLost:
+            return None
+
+    def statement(self, link: Link) -> Identify:
+        """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""
+        local_peer = is_loopback(link.remote)
+        addresses = [address for address in self.listen_addresses if local_peer or not is_loopback(address)]
+        record = PeerRecord(self.peer_id, self._config.time_ns(), tuple(addresses)) if addresses else None
+        return Identify(
+            public_key=self._config.identity.public_key,
+            listen_addrs=tuple(addresses),
+            protocols=tuple(sorted(self._handlers)),
+            observed_addr=link.remote,
+            protocol_version="ipfs/0.1.0",
+            agent_version=self._config.agent,
+            signed_peer_record=record.seal(self._config.identity) if record else None,
+        )
+
+    def _serve_identify(self, link: Link, stream: YamuxStream, _surplus: bytes) -> None:
+        identify.answer(stream, self.statement(link))
+
+    def _serve_push(self, link: Link, stream: YamuxStream, surplus: bytes) -> None:
+        reader = ByteReader(stream, surplus)
+        stream.set_protocol(reader)
+        self._tasks.start(self._take_push(link, stream, reader), f"identify pushed {link.peer_id.short}")
+
+    async def _take_push(self, link: Link, stream: YamuxStream, reader: ByteReader) -> None:
+        try:
+            async with asyncio.timeout(identify.TIMEOUT):
+                statement = await identify.read_statement(reader)
+        except (BethrouError, TimeoutError):
+            stream.reset(NEGOTIATION_FAILED)
+            return
+        stream.close()
+        if link in self._statements:
+            known: asyncio.Future[Identify | None] = self.loop.create_future()
+            known.set_result(statement)
+            self._statements[link].cancel()
+            self._statements[link] = known  # type: ignore[assignment]
+
+    async def _push_identify(self, link: Link) -> None:
+        with contextlib.suppress(LinkLost):
+            await identify.push(link, self.statement(link))
