@@ -35,7 +35,7 @@ class OutboundNegotiation:
     def __init__(self, stream: YamuxStream, protocols: Sequence[str], first: bytes) -> None:
         self.reader = ByteReader(stream)
         stream.set_protocol(self.reader)
-        self._stream = stream
+        self.stream = stream
         self._dialer = Dialer(protocols)
         stream.write(self._dialer.data_to_send() + first)
 
@@ -51,7 +51,7 @@ class OutboundNegotiation:
             protocol = self._dialer.receive(data)
             answer = self._dialer.data_to_send()
             if answer:
-                self._stream.write(answer)
+                self.stream.write(answer)
             if protocol is not None:
                 self.reader.push_back(self._dialer.surplus)
                 return protocol

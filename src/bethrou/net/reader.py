@@ -25,6 +25,8 @@ class ByteReader(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.Transport, surplus: bytes = b"") -> None:
         self.transport = transport
+        self.on_lost: Callable[[], object] | None = None
+        """Called when the pipe is gone, if set: for conversations that wait for something else meanwhile."""
         self._decode: Callable[[bytes], bytes] | None = None
         self._buffer = bytearray(surplus)
         self._waiter: asyncio.Future[None] | None = None
@@ -114,6 +116,8 @@ class ByteReader(asyncio.Protocol):
         self._eof = True
         self._error = exc or self._error
         self._wake()
+        if self.on_lost is not None:
+            self.on_lost()
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

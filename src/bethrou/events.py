@@ -1,0 +1,107 @@
+"""What happened, as facts for whoever watches: one dataclass for each, past tense, no secrets.
+
+The parts emit them through a callable that is passed in; logs (and later metrics) turn them into what people read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A proxied request is over, carried out or not. Emitted on both sides, with the same `id` on both."""
+
+    id: str
+    """16 hex digits; "" when the client gave none (Go)."""
+    peer: str
+    """The exit that carried it (client) or the member that asked (node); "" if there was none."""
+    destination: str
+    """host:port as it was asked for."""
+    result: str
+    """"ok", "aborted", or the failure's code."""
+    reason: str
+    """What happened, for people; "" when nothing needs saying."""
+    sent: int
+    """Bytes from the application to the destination."""
+    received: int
+    """Bytes from the destination to the application."""
+    seconds: float
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """A link to a peer is up."""
+
+    peer: str
+    address: str
+    path: str
+    inbound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    """A link to a peer is gone."""
+
+    peer: str
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """No address of an exit led to a link; it is tried again in `retry_in` seconds."""
+
+    peer: str
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStateChanged:
+    """An exit says that it drains, or serves again."""
+
+    peer: str
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSuspected:
+    """An exit failed a request by its own fault and is asked last for `seconds`."""
+
+    peer: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StrangerRefused:
+    """Somebody connected who is no member, or no SOCKS client. `service` is "link" or "socks"."""
+
+    service: str
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorsShort:
+    """File descriptors ran out (`short`), or are there again."""
+
+    service: str
+    short: bool
+
+
+Event = (
+    RequestEnded
+    | LinkOpened
+    | LinkClosed
+    | DialFailed
+    | ExitStateChanged
+    | ExitSuspected
+    | StrangerRefused
+    | DescriptorsShort
+)
+
+Emit = Callable[[Event], None]

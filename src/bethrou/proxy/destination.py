@@ -1,0 +1,107 @@
+"""The exit's side of a destination: look its name up, judge every address, dial those that are permitted."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+
+import aiohappyeyeballs
+
+from bethrou.errors import Failure, RequestError
+from bethrou.net.tcp import keep_alive
+from bethrou.proxy.resolver import Resolver
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Judge = Callable[[Address, int], str | None]
+"""Why an address and port may not be dialled, or None."""
+
+_HAPPY_EYEBALLS_DELAY = 0.25  # seconds between attempts (RFC 8305, Connection Attempt Delay)
+_MAX_ADDRESSES = 8
+
+_FAILURES = {
+    errno.ECONNREFUSED: Failure.REFUSED,
+    errno.ECONNRESET: Failure.REFUSED,
+    errno.EHOSTUNREACH: Failure.HOST_UNREACHABLE,
+    errno.EHOSTDOWN: Failure.HOST_UNREACHABLE,
+    errno.ENETUNREACH: Failure.NET_UNREACHABLE,
+    errno.ENETDOWN: Failure.NET_UNREACHABLE,
+    errno.EADDRNOTAVAIL: Failure.NET_UNREACHABLE,
+    errno.EACCES: Failure.DENIED,
+    errno.EPERM: Failure.DENIED,
+    errno.ETIMEDOUT: Failure.TIMEOUT,
+    errno.EMFILE: Failure.OVERLOADED,
+    errno.ENFILE: Failure.OVERLOADED,
+    errno.ENOBUFS: Failure.OVERLOADED,
+    errno.ENOMEM: Failure.OVERLOADED,
+}
+
+
+class EarlyBytes(asyncio.Protocol):
+    """Keeps what a destination says before the splice takes over: some servers speak first."""
+
+    __slots__ = ("data", "ended", "error")
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.ended = False
+        self.error: Exception | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        self.error = exc
+
+
+async def reach(
+    loop: asyncio.AbstractEventLoop, host: str, port: int, resolver: Resolver, judge: Judge
+) -> tuple[asyncio.Transport, EarlyBytes]:
+    """A connection to `host`:`port`. Raises `RequestError` with the failure that the application is told."""
+    permitted = await _permitted_addresses(host, port, resolver, judge)
+    try:
+        if len(permitted) == 1:
+            transport, early = await loop.create_connection(EarlyBytes, str(permitted[0]), port)
+        else:
+            sock = await aiohappyeyeballs.start_connection(
+                [_address_info(address, port) for address in permitted],
+                happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY,
+                loop=loop,
+            )
+            transport, early = await loop.create_connection(EarlyBytes, sock=sock)
+    except OSError as error:
+        failure = _FAILURES.get(error.errno or 0, Failure.INTERNAL)
+        raise RequestError(failure, error.strerror or str(error)) from None
+    keep_alive(transport)
+    return transport, early
+
+
+async def _permitted_addresses(host: str, port: int, resolver: Resolver, judge: Judge) -> Sequence[Address]:
+    try:
+        addresses: Sequence[Address] = [ipaddress.ip_address(host)]
+    except ValueError:
+        addresses = await resolver.resolve(host)
+    permitted = []
+    reason: str | None = None
+    for address in addresses[:_MAX_ADDRESSES]:
+        denial = judge(address, port)
+        if denial is None:
+            permitted.append(address)
+        else:
+            reason = denial
+    if not permitted:
+        raise RequestError(Failure.DENIED, reason or "no address is permitted")
+    return permitted
+
+
+def _address_info(address: Address, port: int) -> aiohappyeyeballs.AddrInfoType:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    where = (str(address), port) if address.version == 4 else (str(address), port, 0, 0)
+    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where

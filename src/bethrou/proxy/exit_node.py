@@ -1,0 +1,226 @@
+"""The exit's side of a proxied request: take it, reach the destination, join the two.
+
+    stream --> request --> `dialing` (1.1.0) --> look-up, policy, dial --> `ok` --> splice
+
+Both versions of the protocol pass through the same steps; what differs is how messages are framed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from bethrou.errors import BethrouError, DecodeError, Failure, RequestError
+from bethrou.events import Emit, RequestEnded
+from bethrou.net.host import Host
+from bethrou.net.link import Link
+from bethrou.net.reader import ByteReader
+from bethrou.net.splice import Splice, SpliceEnd
+from bethrou.net.stream import YamuxStream
+from bethrou.net.tasks import Tasks
+from bethrou.proxy.destination import EarlyBytes, Judge, reach
+from bethrou.proxy.exit_state import StateService
+from bethrou.proxy.resolver import Resolver
+from bethrou.wire import proxy_request as wire
+from bethrou.wire.proxy_request import Answer, Connected, Dialing, ProxyRequest, Refused
+
+PING_PROTOCOL = "/bethrou/ping/1.0.0"
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds that a member has to send its request, once the stream is negotiated."""
+
+DIAL_TIMEOUT = 10.0
+"""Seconds for look-up and dial together; then the answer is `timeout`."""
+
+MAX_REQUESTS = 32_768
+"""Requests carried at once; more are answered `overloaded`."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    """How one version of the protocol frames its messages."""
+
+    make_reader: type[wire.JsonObjectReader] | type[wire.PrefixedJsonReader]
+    decode_request: Callable[[dict[str, object]], ProxyRequest]
+    encode_answer: Callable[[Answer], bytes]
+
+
+def _encode_answer_v1_0(answer: Answer) -> bytes:
+    return b"" if isinstance(answer, Dialing) else wire.encode_answer_v1_0(answer)
+
+
+_VERSIONS = {
+    wire.PROTOCOL_V1_0: _Version(wire.JsonObjectReader, wire.decode_request_v1_0, _encode_answer_v1_0),
+    wire.PROTOCOL_V1_1: _Version(wire.PrefixedJsonReader, wire.decode_request_v1_1, wire.encode_answer_v1_1),
+}
+
+
+@dataclass(eq=False)
+class _Request:
+    """One request under way."""
+
+    link: Link
+    stream: YamuxStream
+    reader: ByteReader
+    started: float
+    asked: ProxyRequest | None = None
+    splice: Splice | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class ExitNode:
+    """Serves `/bethrou/proxy` in both versions, `/bethrou/ping` and `/bethrou/state` on a host."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: Host,
+        resolver: Resolver,
+        judge: Judge,
+        emit: Emit,
+        state: StateService,
+    ) -> None:
+        self._loop = loop
+        self._host = host
+        self._resolver = resolver
+        self._judge = judge
+        self._emit = emit
+        self._state = state
+        self._tasks = Tasks(loop)
+        self._requests: set[_Request] = set()
+        for protocol, version in _VERSIONS.items():
+            host.handle(protocol, partial(self._take, version))
+        host.handle(PING_PROTOCOL, _serve_ping)
+
+    @property
+    def active(self) -> int:
+        """Requests being carried."""
+        return len(self._requests)
+
+    def idle_for(self, seconds: float) -> bool:
+        """Whether no request has moved a byte for `seconds`; requests still dialling count as moving."""
+        now = self._loop.time()
+        return all(
+            request.splice is not None and now - request.splice.last_activity >= seconds
+            for request in self._requests
+        )
+
+    async def close(self) -> None:
+        """End every request at once."""
+        for request in list(self._requests):
+            if request.splice is not None:
+                request.splice.abort(RequestError(Failure.DRAINING, "the exit is stopping"))
+        await self._tasks.close()
+
+    # -- one request ------------------------------------------------------------------------------------------------
+
+    def _take(self, version: _Version, link: Link, stream: YamuxStream, surplus: bytes) -> None:
+        reader = ByteReader(stream, surplus)
+        stream.set_protocol(reader)
+        request = _Request(link, stream, reader, self._loop.time())
+        self._requests.add(request)
+        self._state.streams = len(self._requests)
+        request.task = self._tasks.start(self._serve(request, version), f"request of {link.peer_id.short}")
+        reader.on_lost = request.task.cancel
+
+    async def _serve(self, request: _Request, version: _Version) -> None:
+        joined = False
+        try:
+            transport, early = await self._carry_out(request, version)
+            joined = True
+            self._join(request, transport, early, version)
+        except RequestError as error:
+            request.stream.write(version.encode_answer(Refused(error.failure, str(error))))
+            request.stream.close()
+            self._ended(request, error.failure.value, str(error))
+        except BethrouError as error:
+            request.stream.abort()
+            self._ended(request, "aborted", str(error))
+        finally:
+            if not joined and request in self._requests:
+                request.stream.abort()
+                self._ended(request, "aborted", "the client gave up while the destination was dialled")
+
+    async def _carry_out(self, request: _Request, version: _Version) -> tuple[asyncio.Transport, EarlyBytes]:
+        asked = request.asked = await self._read_request(request.reader, version)
+        if self._state.draining:
+            raise RequestError(Failure.DRAINING, "the exit is about to stop")
+        if len(self._requests) > MAX_REQUESTS:
+            raise RequestError(Failure.OVERLOADED, f"the exit carries {MAX_REQUESTS} requests")
+        dialing = version.encode_answer(Dialing())
+        if dialing:
+            request.stream.write(dialing)
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                return await reach(self._loop, asked.host, asked.port, self._resolver, self._judge)
+        except TimeoutError:
+            raise RequestError(Failure.TIMEOUT, f"no answer within {DIAL_TIMEOUT:.0f} s") from None
+
+    async def _read_request(self, reader: ByteReader, version: _Version) -> ProxyRequest:
+        messages = version.make_reader()
+        message = messages.receive(reader.detach())
+        try:
+            if message is None:
+                async with asyncio.timeout(REQUEST_TIMEOUT):
+                    while message is None:
+                        data = await reader.read_some()
+                        if not data:
+                            raise RequestError(Failure.BAD_REQUEST, "the stream ended before a request")
+                        message = messages.receive(data)
+            reader.push_back(messages.surplus)
+            return version.decode_request(message)
+        except DecodeError as error:
+            raise RequestError(Failure.BAD_REQUEST, str(error)) from None
+        except TimeoutError:
+            raise RequestError(Failure.BAD_REQUEST, "no request came") from None
+
+    def _join(
+        self, request: _Request, transport: asyncio.Transport, early: EarlyBytes, version: _Version
+    ) -> None:
+        request.reader.on_lost = None
+        bound = transport.get_extra_info("sockname")
+        request.stream.write(version.encode_answer(Connected((bound[0], bound[1]) if bound else None)))
+        request.splice = Splice(
+            self._loop,
+            request.stream,
+            transport,
+            partial(self._splice_ended, request),
+            scratch=self._host.buffers.socket,
+            from_left=request.reader.detach(),
+            from_right=early.data,
+            left_ended=request.reader.ended,
+            right_ended=early.ended,
+        )
+
+    def _splice_ended(self, request: _Request, end: SpliceEnd) -> None:
+        if end.error is None:
+            self._ended(request, "ok", "", end)
+        else:
+            who = "client" if end.failed_side == "left" else "destination"
+            self._ended(request, "aborted", f"{who}: {end.error}", end)
+
+    def _ended(self, request: _Request, result: str, reason: str, end: SpliceEnd | None = None) -> None:
+        self._requests.discard(request)
+        self._state.streams = len(self._requests)
+        asked = request.asked
+        self._emit(
+            RequestEnded(
+                id=(asked.id or "") if asked else "",
+                peer=str(request.link.peer_id),
+                destination=wire.join_address(asked.host, asked.port) if asked else "",
+                result=result,
+                reason=reason,
+                sent=end.from_left if end else 0,
+                received=end.from_right if end else 0,
+                seconds=self._loop.time() - request.started,
+                user=(asked.user or "") if asked else "",
+            )
+        )
+
+
+def _serve_ping(_link: Link, stream: YamuxStream, _surplus: bytes) -> None:
+    """Agreeing on the protocol was the whole answer."""
+    stream.set_protocol(asyncio.Protocol())
+    stream.close()

@@ -1,0 +1,96 @@
+"""`/bethrou/state/1.0.0`: an exit tells its members whether it takes requests, and how busy it is.
+
+It is the only channel for that: a GOAWAY would make go close the link, and identify push is rate-limited. A member
+opens one stream a link; the exit sends its state at once and on every change, at most once a second. Load alone is
+sent with the next change of state, or every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bethrou.net.link import Link
+from bethrou.net.stream import YamuxStream
+from bethrou.wire.state_message import PROTOCOL, StateMessage
+
+_INTERVAL = 1.0  # seconds between two messages at least
+_MAX_UNREAD = 16 * 1024  # bytes that a member may leave unread before its stream is reset
+_LOAD_STEP = 64  # requests by which the load must have changed to be worth a message
+
+__all__ = ["PROTOCOL", "StateService"]
+
+
+class StateService:
+    """The state of this exit, and the members who are told of it.
+
+    `streams` is kept up to date by the exit node; `draining` is set by whoever stops the node.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, grace: float, name: str, tags: tuple[str, ...]
+    ) -> None:
+        self.streams = 0
+        """Requests being carried."""
+        self.draining = False
+        self._loop = loop
+        self._grace = grace
+        self._name = name
+        self._tags = tags
+        self._members: set[_Member] = set()
+        self._told = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def serve(self, _link: Link, stream: YamuxStream, _surplus: bytes) -> None:
+        """Handler of inbound state streams."""
+        member = _Member(self._members, stream)
+        stream.set_protocol(member)
+        self._members.add(member)
+        stream.write(self._message())
+        if self._timer is None:
+            self._timer = self._loop.call_later(_INTERVAL, self._look)
+
+    def drain(self) -> None:
+        """From now on no new requests are taken; members are told at once."""
+        self.draining = True
+        self._tell()
+
+    def close(self) -> None:
+        """Stop telling."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for member in list(self._members):
+            member.stream.close()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(_INTERVAL, self._look) if self._members else None
+        if abs(self.streams - self._told) >= _LOAD_STEP:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = self.streams
+        message = self._message()
+        for member in list(self._members):
+            if member.stream.get_write_buffer_size() > _MAX_UNREAD:
+                member.stream.abort()
+            else:
+                member.stream.write(message)
+
+    def _message(self) -> bytes:
+        return StateMessage(
+            draining=self.draining,
+            grace=self._grace,
+            streams=self.streams,
+            name=self._name,
+            tags=self._tags,
+        ).encode()
+
+
+class _Member(asyncio.Protocol):
+    """A member that listens; it has nothing to say."""
+
+    def __init__(self, members: set[_Member], stream: YamuxStream) -> None:
+        self.stream = stream
+        self._members = members
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._members.discard(self)

@@ -1,0 +1,203 @@
+"""The client's exits: a link to each is kept, lost ones are dialled again for ever.
+
+One task an exit: dial, learn what it speaks, listen to its state, wait until the link is gone, dial again. Exits that
+are dead when the client starts are dialled like any other; nothing waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bethrou.errors import BethrouError, DialError
+from bethrou.events import DialFailed, Emit, ExitStateChanged, ExitSuspected
+from bethrou.net.host import Host
+from bethrou.net.link import Link
+from bethrou.net.tasks import Tasks
+from bethrou.proxy.health import Health
+from bethrou.proxy.strategies import Candidate
+from bethrou.wire.identify import Identify
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.peer_id import PeerId
+from bethrou.wire.state_message import PROTOCOL as STATE_PROTOCOL
+from bethrou.wire.state_message import PrefixedJsonReader, StateMessage
+
+FIRST_REDIAL = 0.2
+"""Seconds before the first redial; doubled up to `LONGEST_REDIAL`, with +-20 % of chance."""
+
+LONGEST_REDIAL = 0.75
+"""While an exit has been away for less than `PATIENCE` seconds: it is back within a second of its return."""
+
+PATIENCE = 300.0
+"""Seconds after which an exit that is away is tried ever more rarely, at last every `RAREST_REDIAL` seconds."""
+
+RAREST_REDIAL = 30.0
+
+
+@dataclass(frozen=True)
+class ExitAddress:
+    """An exit as the configuration names it."""
+
+    peer: PeerId
+    addresses: tuple[Multiaddr, ...]
+
+
+class Exit:
+    """One exit and what is known of it now."""
+
+    def __init__(self, address: ExitAddress) -> None:
+        self.peer = address.peer
+        self.addresses = address.addresses
+        self.link: Link | None = None
+        """Set while requests can be sent."""
+        self.statement: Identify | None = None
+        self.state = StateMessage()
+        self.health = Health()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent to it now."""
+        return self.link is not None and self.link.alive and not self.state.draining
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What an application may call it."""
+        return (str(self.peer), self.state.name) if self.state.name else (str(self.peer),)
+
+
+class Pool:
+    """Keeps links to `addresses`. `rng` spreads redials in time."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: Host,
+        addresses: Sequence[ExitAddress],
+        emit: Emit,
+        rng: random.Random,
+    ) -> None:
+        self.exits = {str(address.peer): Exit(address) for address in addresses}
+        """By peer ID."""
+        self._loop = loop
+        self._host = host
+        self._emit = emit
+        self._rng = rng
+        self._tasks = Tasks(loop)
+        self._changed = asyncio.Condition()
+        self._wanted = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to dial."""
+        for exit_ in self.exits.values():
+            self._tasks.start(self._keep(exit_), f"exit {exit_.peer.short}")
+
+    async def close(self) -> None:
+        """Stop dialling. Links belong to the host."""
+        await self._tasks.close()
+
+    def candidates(self) -> list[Candidate]:
+        """The exits that can be asked now."""
+        now = self._loop.time()
+        return [
+            Candidate(peer, exit_.link.round_trip, exit_.health.suspect(now))
+            for peer, exit_ in self.exits.items()
+            if exit_.usable and exit_.link is not None
+        ]
+
+    async def wait_for_exit(self, timeout: float) -> bool:
+        """Wait until an exit can be asked, at most `timeout` seconds; exits that are away are dialled at once."""
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(lambda: any(exit_.usable for exit_ in self.exits.values()))
+        except TimeoutError:
+            return False
+        return True
+
+    def succeeded(self, exit_: Exit) -> None:
+        """The exit took a request."""
+        exit_.health = exit_.health.succeeded()
+
+    def failed(self, exit_: Exit, reason: str) -> None:
+        """The exit failed a request by its own fault."""
+        now = self._loop.time()
+        exit_.health = exit_.health.failed(now)
+        self._emit(ExitSuspected(str(exit_.peer), reason, exit_.health.suspect_until - now))
+
+    # -- one exit ---------------------------------------------------------------------------------------------------
+
+    async def _keep(self, exit_: Exit) -> None:
+        away_since = self._loop.time()
+        attempt = 0
+        while True:
+            try:
+                link = await self._host.dial(exit_.peer, exit_.addresses)
+            except DialError as error:
+                delay = self._redial_delay(attempt, self._loop.time() - away_since)
+                attempt += 1
+                self._emit(DialFailed(str(exit_.peer), str(error), delay))
+                await self._rest(delay)
+                continue
+            attempt = 0
+            await self._use(exit_, link)
+            away_since = self._loop.time()
+
+    async def _use(self, exit_: Exit, link: Link) -> None:
+        """Have requests go over `link` until it is gone."""
+        listening: asyncio.Task[None] | None = None
+        try:
+            exit_.statement = await self._host.statement_of(link)
+            exit_.state = StateMessage()
+            exit_.link = link
+            exit_.health = Health()
+            if exit_.statement is not None and STATE_PROTOCOL in exit_.statement.protocols:
+                listening = self._tasks.start(self._listen(exit_, link), f"state of {exit_.peer.short}")
+            await self._announce()
+            await asyncio.shield(link.closed)
+        finally:
+            exit_.link = None
+            if listening is not None:
+                listening.cancel()
+            if link.alive:
+                link.close()
+
+    async def _listen(self, exit_: Exit, link: Link) -> None:
+        """Follow what the exit says of its state; an exit that says nothing counts as serving."""
+        messages = PrefixedJsonReader()
+        try:
+            negotiation = await self._host.open(link, [STATE_PROTOCOL])
+            await negotiation.agreed()
+            while data := await negotiation.reader.read_some():
+                while (message := messages.receive(data)) is not None:
+                    data = b""
+                    await self._state_received(exit_, StateMessage.decode(message))
+        except BethrouError:
+            return
+
+    async def _state_received(self, exit_: Exit, state: StateMessage) -> None:
+        changed = state.draining != exit_.state.draining
+        exit_.state = state
+        if changed:
+            self._emit(ExitStateChanged(str(exit_.peer), state.draining))
+            await self._announce()
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _redial_delay(self, attempt: int, away: float) -> float:
+        longest = LONGEST_REDIAL if away < PATIENCE else min(RAREST_REDIAL, LONGEST_REDIAL * away / PATIENCE)
+        return min(longest, FIRST_REDIAL * 2 ** min(attempt, 16)) * self._rng.uniform(0.8, 1.2)
+
+    async def _rest(self, delay: float) -> None:
+        """Wait before the next attempt; a request that has no exit cuts a long wait short."""
+        self._wanted.clear()
+        try:
+            async with asyncio.timeout(delay):
+                if delay <= LONGEST_REDIAL:
+                    await self._loop.create_future()
+                await self._wanted.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,106 @@
+"""How a request chooses its exit: plan, ask, and ask the next one when an exit fails by its own fault.
+
+The plan is a pure function (strategies.py). A request moves to another exit only before its first byte: once an exit
+has said that the destination is connected, the request stays there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from bethrou.errors import Failure, RequestError
+from bethrou.net.host import Host
+from bethrou.proxy import exit_client
+from bethrou.proxy.exit_client import Accepted, ExitFault
+from bethrou.proxy.pool import Exit, Pool
+from bethrou.proxy.strategies import STRATEGIES, Candidate, plan
+from bethrou.wire.proxy_request import ProxyRequest
+
+FIRST_EXIT_TIMEOUT = 5.0
+"""Seconds that a request waits when no exit can be asked; then it is refused."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a request asks of the choice. None: no wish."""
+
+    exit: str | None = None
+    """Name or peer ID of the only exit to use."""
+    tag: str | None = None
+    """Only exits with this tag."""
+    strategy: str | None = None
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A request that `exit` carries out."""
+
+    exit: Exit
+    accepted: Accepted
+
+
+class Router:
+    """Routes requests over the pool's exits."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, host: Host, pool: Pool, strategy: str, rng: random.Random
+    ) -> None:
+        self._loop = loop
+        self._host = host
+        self._pool = pool
+        self._strategy = strategy
+        self._rng = rng
+        self._turn = 0
+
+    async def route(self, request: ProxyRequest, wishes: Wishes) -> Routed:
+        """Have an exit carry `request` out. Raises `RequestError` with what the application is to be told."""
+        deadline = self._loop.time() + FIRST_EXIT_TIMEOUT
+        while True:
+            planned = self._plan(wishes)
+            if planned:
+                return await self._try_in_turn(planned, request)
+            remaining = deadline - self._loop.time()
+            if self._pool.candidates() or remaining <= 0 or not await self._pool.wait_for_exit(remaining):
+                raise RequestError(Failure.NO_EXIT, self._why_none(wishes))
+
+    def _plan(self, wishes: Wishes) -> list[Candidate]:
+        self._turn += 1
+        fitting = [candidate for candidate in self._pool.candidates() if self._fits(candidate, wishes)]
+        return plan(wishes.strategy or self._strategy, fitting, self._turn, self._rng)
+
+    def _fits(self, candidate: Candidate, wishes: Wishes) -> bool:
+        exit_ = self._pool.exits[candidate.peer]
+        return (wishes.exit is None or wishes.exit in exit_.names) and (
+            wishes.tag is None or wishes.tag in exit_.state.tags
+        )
+
+    def _why_none(self, wishes: Wishes) -> str:
+        if wishes.exit is not None or wishes.tag is not None:
+            return "no exit that is up fits what the user name asks for"
+        return f"none of {len(self._pool.exits)} exits can be reached"
+
+    async def _try_in_turn(self, planned: list[Candidate], request: ProxyRequest) -> Routed:
+        fault = ExitFault("every exit went away")
+        for candidate in planned:
+            exit_ = self._pool.exits[candidate.peer]
+            link = exit_.link
+            if link is None:
+                continue
+            try:
+                accepted = await exit_client.ask(self._host, link, exit_.statement, request)
+            except ExitFault as error:
+                fault = error
+                if error.counts:
+                    self._pool.failed(exit_, str(error))
+                continue
+            except RequestError:
+                self._pool.succeeded(exit_)  # it took the request; the destination is what failed
+                raise
+            self._pool.succeeded(exit_)
+            return Routed(exit_, accepted)
+        raise RequestError(fault.failure, str(fault))
+
+
+__all__ = ["STRATEGIES", "Routed", "Router", "Wishes"]

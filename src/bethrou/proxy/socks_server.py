@@ -1,0 +1,315 @@
+"""Where applications connect: SOCKS5 on a local port, each request routed to an exit.
+
+    socket --> handshake (10 s) --> route --> reply --> splice
+
+Success is told only after the exit has connected. Nothing is ever sent from this machine itself: there is no way to
+the destination but through an exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from bethrou.errors import DecodeError, Failure, RequestError
+from bethrou.events import DescriptorsShort, Emit, RequestEnded, StrangerRefused
+from bethrou.net.listener import Acceptor
+from bethrou.net.splice import Splice, SpliceEnd
+from bethrou.net.tasks import Tasks
+from bethrou.net.tcp import keep_alive
+from bethrou.net.timeouts import TimeoutQueue
+from bethrou.proxy.router import STRATEGIES, Routed, Router, Wishes
+from bethrou.wire.proxy_request import ProxyRequest, join_address
+from bethrou.wire.socks5 import Connect, Credentials, Event, Reply, Socks5Server, Violation, reply, reply_code
+from bethrou.wire.user_name import UserName
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that an application has to say what it wants."""
+
+MAX_CONNECTIONS = 32_768
+"""Applications' connections at once; more are closed."""
+
+
+@dataclass(frozen=True, repr=False)
+class Access:
+    """Who may use the proxy: `users` (name to password), or everybody when it is empty."""
+
+    users: Mapping[str, str]
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether no user name is needed."""
+        return not self.users
+
+    def admits(self, user: str, password: bytes) -> bool:
+        """Whether the password is right; without users any is."""
+        if self.anonymous:
+            return True
+        expected = self.users.get(user, "")
+        return hmac.compare_digest(expected.encode(), password) and user in self.users
+
+
+class SocksServer:
+    """Serves one listening socket. `half_close_wait`: seconds for which FIN is held back from a 1.0.0 exit."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        router: Router,
+        access: Access,
+        emit: Emit,
+        *,
+        randbytes: Callable[[int], bytes],
+        scratch: memoryview,
+        half_close_wait: float,
+    ) -> None:
+        self.loop = loop
+        self.access = access
+        self.handshakes = TimeoutQueue(loop, HANDSHAKE_TIMEOUT)
+        self.connections: set[SocksConnection] = set()
+        self._router = router
+        self._emit = emit
+        self._randbytes = randbytes
+        self._scratch = scratch
+        self._half_close_wait = half_close_wait
+        self._tasks = Tasks(loop)
+        self._acceptor: Acceptor | None = None
+
+    def listen(self, sock: socket.socket) -> None:
+        """Serve a listening socket."""
+        self._acceptor = Acceptor(
+            self.loop, sock, self._accepted, lambda short: self._emit(DescriptorsShort("socks", short))
+        )
+
+    def stop_listening(self) -> None:
+        """Accept no more applications."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+
+    def idle_for(self, seconds: float) -> bool:
+        """Whether no connection has moved a byte for `seconds`; requests on their way count as moving."""
+        now = self.loop.time()
+        return all(connection.idle_since(now) >= seconds for connection in self.connections)
+
+    async def close(self) -> None:
+        """End every connection at once."""
+        self.stop_listening()
+        self.handshakes.close()
+        for connection in list(self.connections):
+            connection.abort()
+        await self._tasks.close()
+
+    # -- one connection ---------------------------------------------------------------------------------------------
+
+    def _accepted(self, sock: socket.socket) -> None:
+        if len(self.connections) >= MAX_CONNECTIONS:
+            sock.close()
+            return
+        self._tasks.start(self._attach(sock), "socks accept")
+
+    async def _attach(self, sock: socket.socket) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: SocksConnection(self), sock)
+        except OSError:
+            sock.close()
+
+    def stranger(self, address: str, reason: str) -> None:
+        """Something connected that is no SOCKS client, or must not come in."""
+        self._emit(StrangerRefused("socks", address, reason))
+
+    def carry(self, connection: SocksConnection, wanted: Connect, name: UserName) -> asyncio.Task[None]:
+        """Start on a request."""
+        return self._tasks.start(self._carry(connection, wanted, name), "socks request")
+
+    async def _carry(self, connection: SocksConnection, wanted: Connect, name: UserName) -> None:
+        started = self.loop.time()
+        request = ProxyRequest(wanted.host, wanted.port, self._randbytes(8).hex(), name.user or None)
+        ended = partial(self._ended, request, started)
+        try:
+            routed = await self._router.route(request, Wishes(name.exit, name.tag, name.strategy))
+        except RequestError as error:
+            connection.refuse(error.failure)
+            ended("", error.failure.value, str(error))
+            return
+        except asyncio.CancelledError:
+            ended("", "aborted", "the application gave up")
+            raise
+        if connection.lost:
+            routed.accepted.stream.abort()
+            ended(str(routed.exit.peer), "aborted", "the application gave up")
+            return
+        self._join(connection, routed, ended)
+
+    def _join(self, connection: SocksConnection, routed: Routed, ended: Callable[..., None]) -> None:
+        accepted = routed.accepted
+        peer = str(routed.exit.peer)
+
+        def finished(end: SpliceEnd) -> None:
+            self.connections.discard(connection)
+            if end.error is None:
+                ended(peer, "ok", "", end)
+            else:
+                who = "application" if end.failed_side == "left" else "exit"
+                ended(peer, "aborted", f"{who}: {end.error}", end)
+
+        transport = connection.transport
+        transport.write(reply(Reply.SUCCEEDED, accepted.bound))
+        connection.splice = Splice(
+            self.loop,
+            transport,
+            accepted.stream,
+            finished,
+            scratch=self._scratch,
+            from_left=connection.surplus(),
+            from_right=accepted.reader.detach(),
+            left_ended=connection.ended,
+            right_ended=accepted.reader.ended,
+            hold_fin_from_left=None if accepted.half_close else self._half_close_wait,
+        )
+
+    def _ended(
+        self,
+        request: ProxyRequest,
+        started: float,
+        peer: str,
+        result: str,
+        reason: str,
+        end: SpliceEnd | None = None,
+    ) -> None:
+        self._emit(
+            RequestEnded(
+                id=request.id or "",
+                peer=peer,
+                destination=join_address(request.host, request.port),
+                result=result,
+                reason=reason,
+                sent=end.from_left if end else 0,
+                received=end.from_right if end else 0,
+                seconds=self.loop.time() - started,
+                user=request.user or "",
+            )
+        )
+
+
+class SocksConnection(asyncio.Protocol):
+    """One application's connection until the splice takes over."""
+
+    __slots__ = ("_core", "_kept", "_name", "_server", "_task", "ended", "lost", "splice", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: SocksServer) -> None:
+        self._server = server
+        self._core = Socks5Server(allow_anonymous=server.access.anonymous)
+        self._name = UserName()
+        self._task: asyncio.Task[None] | None = None
+        self._kept = b""
+        self.ended = False
+        """Whether the application has sent all it will."""
+        self.lost = False
+        self.splice: Splice | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, object)
+        self.transport = transport  # type: ignore[assignment]
+        keep_alive(transport)
+        self._server.connections.add(self)
+        self._server.handshakes.start(self, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        if self._task is not None:
+            # payload before the reply: it belongs to the destination
+            self._kept += data
+            self.transport.pause_reading()
+            return
+        self._handle(self._core.receive(data))
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        # during a request the application may have ended its direction in advance; before it, it is gone
+        return self._task is not None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._server.handshakes.stop(self)
+        self._server.connections.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def surplus(self) -> bytes:
+        """What the application sent behind its request."""
+        self.transport.resume_reading()
+        return self._core.surplus + self._kept
+
+    def refuse(self, failure: Failure) -> None:
+        """Tell the application why there is no connection, and close."""
+        self._task = None
+        if not self.lost:
+            self.transport.write(reply(reply_code(failure)))
+            self.transport.close()
+
+    def abort(self) -> None:
+        """End at once."""
+        if self.splice is not None:
+            self.splice.abort(RequestError(Failure.INTERNAL, "the client is stopping"))
+        else:
+            self.transport.abort()
+
+    def idle_since(self, now: float) -> float:
+        """Seconds since the last byte; 0 while a request is on its way."""
+        if self.splice is not None:
+            return now - self.splice.last_activity
+        return 0.0 if self._task is not None else float("inf")
+
+    # -- the handshake ----------------------------------------------------------------------------------------------
+
+    def _handle(self, event: Event | None) -> None:
+        while True:
+            answer = self._core.data_to_send()
+            if answer:
+                self.transport.write(answer)
+            if not isinstance(event, Credentials):
+                break
+            refusal = self._judge(event)
+            event = self._core.answer_credentials(refusal is None)
+            if refusal is not None:
+                self._end(self._core.data_to_send(), refusal)
+                return
+        if isinstance(event, Connect):
+            self._server.handshakes.stop(self)
+            self._task = self._server.carry(self, event, self._name)
+        elif isinstance(event, Violation):
+            self._end(event.reply, event.reason)
+
+    def _judge(self, offered: Credentials) -> str | None:
+        """Why the application is not let in, or None."""
+        try:
+            self._name = UserName.parse(offered.user)
+        except DecodeError as error:
+            return str(error)
+        if self._name.strategy is not None and self._name.strategy not in STRATEGIES:
+            return "user name asks for an unknown strategy"
+        if self._name.session is not None or self._name.ttl is not None:
+            return "user name asks for a session, which this version does not offer"
+        if not self._server.access.admits(self._name.user, offered.password):
+            return "wrong user name or password"
+        return None
+
+    def _end(self, last_words: bytes, reason: str) -> None:
+        self._server.handshakes.stop(self)
+        self._server.stranger(self._address(), reason)
+        if last_words:
+            self.transport.write(last_words)
+        self.transport.close()
+
+    def _too_slow(self) -> None:
+        self._server.stranger(self._address(), f"no request within {HANDSHAKE_TIMEOUT:.0f} s")
+        self.transport.abort()
+
+    def _address(self) -> str:
+        name = self.transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if name else "?"
