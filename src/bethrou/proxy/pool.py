@@ -189,7 +189,8 @@ class Pool:
 
     def _redial_delay(self, attempt: int, away: float) -> float:
         longest = LONGEST_REDIAL if away < PATIENCE else min(RAREST_REDIAL, LONGEST_REDIAL * away / PATIENCE)
-        return min(longest, FIRST_REDIAL * 2 ** min(attempt, 16)) * self._rng.uniform(0.8, 1.2)
+        delay: float = min(longest, FIRST_REDIAL * 2.0 ** min(attempt, 16))
+        return delay * self._rng.uniform(0.8, 1.2)
 
     async def _rest(self, delay: float) -> None:
         """Wait before the next attempt; a request that has no exit cuts a long wait short."""

@@ -1,0 +1,86 @@
+"""A client put together from its configuration: host, pool, router, SOCKS server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+
+from bethrou.cli.link_events import host_events
+from bethrou.cli.running_node import AGENT
+from bethrou.config import ClientConfig, ExitEntry
+from bethrou.events import Emit
+from bethrou.net.host import Host, HostConfig
+from bethrou.net.listener import open_listening_socket
+from bethrou.proxy.pool import ExitAddress, Pool
+from bethrou.proxy.router import Router
+from bethrou.proxy.socks_server import Access, SocksServer
+from bethrou.wire.keys import Identity
+from bethrou.wire.psk import NetworkKey
+
+
+class RunningClient:
+    """A client at work. Raises `UserError`s at construction when it cannot listen."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: ClientConfig,
+        network_key: NetworkKey,
+        identity: Identity,
+        emit: Emit,
+    ) -> None:
+        sock = open_listening_socket(config.server.listen.host, config.server.listen.port)
+        self.socks_address: tuple[str, int] = sock.getsockname()[:2]
+        """Where applications connect, port chosen."""
+        rng = random.Random(os.urandom(16))
+        self.host = Host(
+            loop,
+            HostConfig(
+                network_key,
+                identity,
+                os.urandom,
+                time.time_ns,
+                time.perf_counter,
+                AGENT,
+                host_events(emit),
+            ),
+        )
+        self.pool = Pool(loop, self.host, [_exit_address(entry) for entry in config.nodes], emit, rng)
+        router = Router(loop, self.host, self.pool, config.routing.strategy.value, rng)
+        users = {name: secret.get_secret_value() for name, secret in config.server.credentials.items()}
+        self._socks = SocksServer(
+            loop,
+            router,
+            Access(users),
+            emit,
+            randbytes=os.urandom,
+            scratch=self.host.buffers.socket,
+            half_close_wait=config.half_close_wait,
+        )
+        self._socks.listen(sock)
+        self.pool.start()
+
+    @property
+    def active(self) -> int:
+        """Applications' connections alive."""
+        return len(self._socks.connections)
+
+    def drain(self) -> None:
+        """Take no new applications."""
+        self._socks.stop_listening()
+
+    def idle_for(self, seconds: float) -> bool:
+        """Whether no connection has moved a byte for `seconds`."""
+        return self._socks.idle_for(seconds)
+
+    async def close(self) -> None:
+        """End everything."""
+        await self._socks.close()
+        await self.pool.close()
+        await self.host.close()
+
+
+def _exit_address(entry: ExitEntry) -> ExitAddress:
+    return ExitAddress(entry.peer_id, entry.addrs)

@@ -1,0 +1,94 @@
+"""A node put together from its options: host, exit, resolver, policy, state."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import time
+
+from bethrou import __version__
+from bethrou.cli.link_events import host_events
+from bethrou.config import NodeConfig
+from bethrou.events import Emit
+from bethrou.net.host import Host, HostConfig
+from bethrou.net.interfaces import OwnAddresses
+from bethrou.proxy.destination import Address
+from bethrou.proxy.exit_node import ExitNode
+from bethrou.proxy.exit_state import PROTOCOL as STATE_PROTOCOL
+from bethrou.proxy.exit_state import StateService
+from bethrou.proxy.policy import Policy
+from bethrou.proxy.resolver import open_resolver
+from bethrou.wire.keys import Identity
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.psk import NetworkKey
+
+AGENT = f"bethrou-py/{__version__}"
+
+
+class RunningNode:
+    """An exit node at work. Raises `UserError`s at construction when it cannot listen."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: NodeConfig,
+        network_key: NetworkKey,
+        identity: Identity,
+        emit: Emit,
+    ) -> None:
+        self._loop = loop
+        self._own = OwnAddresses(loop.time())
+        self._resolver = open_resolver(config.resolver, loop.time)
+        self.host = Host(
+            loop,
+            HostConfig(
+                network_key,
+                identity,
+                os.urandom,
+                time.time_ns,
+                time.perf_counter,
+                AGENT,
+                host_events(emit),
+            ),
+        )
+        self.addresses = [self.host.listen(address) for address in config.listen]
+        """Where it listens, ports chosen."""
+        ports = frozenset(port for address in self.addresses if (port := address.tcp_port) is not None)
+        self._policy = Policy(allow=config.allow, deny=config.deny, own_ports=ports)
+        self._state = StateService(loop, config.grace, config.name or "", config.tags)
+        self.host.handle(STATE_PROTOCOL, self._state.serve)
+        self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
+
+    @property
+    def reachable_at(self) -> list[Multiaddr]:
+        """Every address of this node, with its peer ID."""
+        return [address.with_peer(self.host.peer_id) for address in self.host.listen_addresses]
+
+    @property
+    def active(self) -> int:
+        """Requests being carried."""
+        return self._exit.active
+
+    def drain(self) -> None:
+        """Take no new links and requests; tell the members."""
+        self.host.stop_listening()
+        self._state.drain()
+
+    def idle_for(self, seconds: float) -> bool:
+        """Whether no request has moved a byte for `seconds`."""
+        return self._exit.idle_for(seconds)
+
+    async def close(self) -> None:
+        """End everything."""
+        self._state.close()
+        await self._exit.close()
+        await self.host.close()
+        await self._resolver.close()
+
+    def _judge(self, address: Address, port: int) -> str | None:
+        own = self._own.current(self._loop.time())
+        if own != self._policy.own_addresses:
+            self._policy = dataclasses.replace(self._policy, own_addresses=own)
+        denial = self._policy.judge(address, port)
+        return None if denial is None else denial.reason
