@@ -48,11 +48,11 @@ class RunningClient:
             ),
         )
         self.pool = Pool(loop, self.host, [_exit_address(entry) for entry in config.nodes], emit, rng)
-        router = Router(loop, self.host, self.pool, config.routing.strategy.value, rng)
+        self._router = Router(loop, self.host, self.pool, config.routing.strategy.value, rng)
         users = {name: secret.get_secret_value() for name, secret in config.server.credentials.items()}
         self._socks = SocksServer(
             loop,
-            router,
+            self._router,
             Access(users),
             emit,
             randbytes=os.urandom,
@@ -78,6 +78,7 @@ class RunningClient:
     async def close(self) -> None:
         """End everything."""
         await self._socks.close()
+        self._router.close()
         await self.pool.close()
         await self.host.close()
 

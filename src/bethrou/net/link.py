@@ -108,6 +108,7 @@ class Link(asyncio.BufferedProtocol):
         self._ping_value = 0
         self._ping_pending = False
         self._round_trips: deque[float] = deque([upgraded.round_trip], maxlen=_ROUND_TRIPS)
+        self._median = upgraded.round_trip
         self._pongs = 0
         self._stalled: dict[YamuxStream, float] = {}
         session = Session(upgraded.initiator, MAX_INBOUND_STREAMS, budget)
@@ -142,7 +143,7 @@ class Link(asyncio.BufferedProtocol):
     @property
     def round_trip(self) -> float:
         """The median of the last round trips, in seconds."""
-        return statistics.median(self._round_trips)
+        return self._median
 
     @property
     def stream_count(self) -> int:
@@ -210,6 +211,7 @@ class Link(asyncio.BufferedProtocol):
             return
         self._ping_pending = False
         self._round_trips.append(self._clock() - self._ping_clock)
+        self._median = statistics.median(self._round_trips)
         self._pongs += 1
         self._muxer.round_trip = min(self._muxer.round_trip, self._round_trips[-1])
         if self._pongs < _EAGER_PINGS:

@@ -30,8 +30,8 @@ class Splice:
     """Joins `left` and `right`. `finished` is called once, when both transports are done with.
 
     Bytes that were read too far before go in as `from_left` and `from_right`. `left_ended` and `right_ended` say that
-    a side's EOF was seen before the splice took over. `scratch` is where sockets read to (None: transports bring
-    their own data).
+    a side's EOF was seen before the splice took over. A side with a scratch buffer reads to it, which is for sockets
+    whose other side consumes at once what it is given (a `YamuxStream`); one without is given data by its transport.
 
     `hold_fin_from_left`: seconds for which EOF from `left` is held back while `right` still sends: a peer that ends
     the whole stream at the first EOF (Go's `/bethrou/proxy/1.0.0`) would otherwise lose its answer.
@@ -56,7 +56,8 @@ class Splice:
         right: asyncio.Transport,
         finished: Callable[[SpliceEnd], None],
         *,
-        scratch: memoryview | None = None,
+        left_scratch: memoryview | None = None,
+        right_scratch: memoryview | None = None,
         from_left: bytes = b"",
         from_right: bytes = b"",
         left_ended: bool = False,
@@ -71,8 +72,8 @@ class Splice:
         self._failed_side = ""
         self.last_activity = loop.time()
         """When the last byte came, in the loop's seconds."""
-        self._left = _make_side(self, left, scratch)
-        self._right = _make_side(self, right, scratch)
+        self._left = _make_side(self, left, left_scratch)
+        self._right = _make_side(self, right, right_scratch)
         self._left.other, self._right.other = self._right, self._left
         left.set_protocol(self._left)
         right.set_protocol(self._right)
@@ -239,7 +240,4 @@ class _SocketSide(_Side, asyncio.BufferedProtocol):
 
 
 def _make_side(splice: Splice, transport: asyncio.Transport, scratch: memoryview | None) -> _Side:
-    on_socket = transport.get_extra_info("socket") is not None
-    if on_socket and scratch is not None:
-        return _SocketSide(splice, transport, scratch)
-    return _StreamSide(splice, transport)
+    return _StreamSide(splice, transport) if scratch is None else _SocketSide(splice, transport, scratch)

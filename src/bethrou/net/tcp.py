@@ -22,12 +22,12 @@ def _set(sock: socket.socket, level: int, name: str, value: int) -> None:
         sock.setsockopt(level, option, value)
 
 
-def keep_alive(transport: asyncio.BaseTransport) -> None:
-    """Options of a socket at either end of the network: an application's or a destination's."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def keep_alive(sock: socket.socket) -> None:
+    """Options of a socket at either end of the network, an application's or a destination's.
+
+    TCP_NODELAY is not among them: both event loops set it themselves.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def configure_link(transport: asyncio.BaseTransport) -> None:

@@ -79,7 +79,7 @@ async def reach(
     except OSError as error:
         failure = _FAILURES.get(error.errno or 0, Failure.INTERNAL)
         raise RequestError(failure, error.strerror or str(error)) from None
-    keep_alive(transport)
+    keep_alive(transport.get_extra_info("socket"))
     return transport, early
 
 

@@ -17,6 +17,7 @@ from bethrou.net.link import Link
 from bethrou.net.negotiation import OutboundNegotiation
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import YamuxStream
+from bethrou.net.timeouts import TimeoutQueue
 from bethrou.wire import proxy_request as wire
 from bethrou.wire.identify import Identify
 from bethrou.wire.proxy_request import PROTOCOL_V1_0, PROTOCOL_V1_1, Connected, Dialing, ProxyRequest, Refused
@@ -49,7 +50,22 @@ class Accepted:
     """Whether the exit passes FIN on in both directions (1.1.0), or ends the stream at the first (1.0.0, Go)."""
 
 
-async def ask(host: Host, link: Link, statement: Identify | None, request: ProxyRequest) -> Accepted:
+class Limits:
+    """The two timeouts, shared by all requests."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.take = TimeoutQueue(loop, TAKE_TIMEOUT)
+        self.answer = TimeoutQueue(loop, ANSWER_TIMEOUT)
+
+    def close(self) -> None:
+        """Forget all."""
+        self.take.close()
+        self.answer.close()
+
+
+async def ask(
+    host: Host, link: Link, statement: Identify | None, request: ProxyRequest, limits: Limits
+) -> Accepted:
     """Have the exit at the other end of `link` carry `request` out.
 
     `statement` is what the exit's identify said. Raises `ExitFault` when another exit may be asked, and
@@ -61,12 +77,12 @@ async def ask(host: Host, link: Link, statement: Identify | None, request: Proxy
     try:
         if PROTOCOL_V1_1 in protocols:
             negotiation = await host.open(link, [PROTOCOL_V1_1], wire.encode_request_v1_1(request))
-            accepted = await _converse_v1_1(negotiation)
+            accepted = await _converse_v1_1(negotiation, limits)
         else:
             known = PROTOCOL_V1_0 in protocols
             first = wire.encode_request_v1_0(request)
             negotiation = await host.open(link, [PROTOCOL_V1_0], first if known else b"")
-            accepted = await _converse_v1_0(negotiation, b"" if known else first)
+            accepted = await _converse_v1_0(negotiation, b"" if known else first, limits)
         done = True
         return accepted
     except RequestError:
@@ -78,26 +94,28 @@ async def ask(host: Host, link: Link, statement: Identify | None, request: Proxy
             negotiation.reader.transport.abort()
 
 
-async def _converse_v1_1(negotiation: OutboundNegotiation) -> Accepted:
+async def _converse_v1_1(negotiation: OutboundNegotiation, limits: Limits) -> Accepted:
     reader = negotiation.reader
     messages = wire.PrefixedJsonReader()
     try:
-        async with asyncio.timeout(TAKE_TIMEOUT):
+        with limits.take.limit():
             await negotiation.agreed()
             answer = wire.decode_answer_v1_1(await _next_message(reader, messages))
     except TimeoutError:
         raise ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s") from None
     if isinstance(answer, Dialing):
-        answer = await _final_answer(reader, messages)
+        answer = await _final_answer(reader, messages, limits)
     if isinstance(answer, Refused):
         raise _verdict(answer)
     reader.push_back(messages.surplus)
     return Accepted(negotiation.stream, reader, answer.bound, half_close=True)
 
 
-async def _final_answer(reader: ByteReader, messages: wire.PrefixedJsonReader) -> Connected | Refused:
+async def _final_answer(
+    reader: ByteReader, messages: wire.PrefixedJsonReader, limits: Limits
+) -> Connected | Refused:
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
+        with limits.answer.limit():
             answer = wire.decode_answer_v1_1(await _next_message(reader, messages))
     except TimeoutError:
         raise RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s") from None
@@ -106,11 +124,11 @@ async def _final_answer(reader: ByteReader, messages: wire.PrefixedJsonReader) -
     return answer
 
 
-async def _converse_v1_0(negotiation: OutboundNegotiation, request: bytes) -> Accepted:
+async def _converse_v1_0(negotiation: OutboundNegotiation, request: bytes, limits: Limits) -> Accepted:
     reader = negotiation.reader
     messages = wire.JsonObjectReader()
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
+        with limits.answer.limit():
             await negotiation.agreed()
             if request:
                 reader.write(request)

@@ -20,6 +20,7 @@ from bethrou.net.reader import ByteReader
 from bethrou.net.splice import Splice, SpliceEnd
 from bethrou.net.stream import YamuxStream
 from bethrou.net.tasks import Tasks
+from bethrou.net.timeouts import TimeoutQueue
 from bethrou.proxy.destination import EarlyBytes, Judge, reach
 from bethrou.proxy.exit_state import StateService
 from bethrou.proxy.resolver import Resolver
@@ -89,6 +90,8 @@ class ExitNode:
         self._emit = emit
         self._state = state
         self._tasks = Tasks(loop)
+        self._request_limits = TimeoutQueue(loop, REQUEST_TIMEOUT)
+        self._dial_limits = TimeoutQueue(loop, DIAL_TIMEOUT)
         self._requests: set[_Request] = set()
         for protocol, version in _VERSIONS.items():
             host.handle(protocol, partial(self._take, version))
@@ -113,6 +116,8 @@ class ExitNode:
             if request.splice is not None:
                 request.splice.abort(RequestError(Failure.DRAINING, "the exit is stopping"))
         await self._tasks.close()
+        self._request_limits.close()
+        self._dial_limits.close()
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -153,7 +158,7 @@ class ExitNode:
         if dialing:
             request.stream.write(dialing)
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT):
+            with self._dial_limits.limit():
                 return await reach(self._loop, asked.host, asked.port, self._resolver, self._judge)
         except TimeoutError:
             raise RequestError(Failure.TIMEOUT, f"no answer within {DIAL_TIMEOUT:.0f} s") from None
@@ -163,7 +168,7 @@ class ExitNode:
         message = messages.receive(reader.detach())
         try:
             if message is None:
-                async with asyncio.timeout(REQUEST_TIMEOUT):
+                with self._request_limits.limit():
                     while message is None:
                         data = await reader.read_some()
                         if not data:
@@ -187,7 +192,7 @@ class ExitNode:
             request.stream,
             transport,
             partial(self._splice_ended, request),
-            scratch=self._host.buffers.socket,
+            right_scratch=self._host.buffers.socket,
             from_left=request.reader.detach(),
             from_right=early.data,
             left_ended=request.reader.ended,

@@ -53,6 +53,11 @@ class Router:
         self._strategy = strategy
         self._rng = rng
         self._turn = 0
+        self._limits = exit_client.Limits(loop)
+
+    def close(self) -> None:
+        """Forget the timeouts of requests under way; whoever started them ends them."""
+        self._limits.close()
 
     async def route(self, request: ProxyRequest, wishes: Wishes) -> Routed:
         """Have an exit carry `request` out. Raises `RequestError` with what the application is to be told."""
@@ -89,7 +94,7 @@ class Router:
             if link is None:
                 continue
             try:
-                accepted = await exit_client.ask(self._host, link, exit_.statement, request)
+                accepted = await exit_client.ask(self._host, link, exit_.statement, request, self._limits)
             except ExitFault as error:
                 fault = error
                 if error.counts:

@@ -109,21 +109,25 @@ class SocksServer:
         if len(self.connections) >= MAX_CONNECTIONS:
             sock.close()
             return
-        self._tasks.start(self._attach(sock), "socks accept")
+        keep_alive(sock)
+        self._tasks.start(self._serve(sock), "socks connection")
 
-    async def _attach(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket) -> None:
         try:
-            await self.loop.connect_accepted_socket(lambda: SocksConnection(self), sock)
+            _, connection = await self.loop.connect_accepted_socket(lambda: SocksConnection(self), sock)
         except OSError:
             sock.close()
+            return
+        wanted = await connection.wanted
+        if wanted is not None:
+            task = asyncio.current_task()
+            assert task is not None
+            connection.on_lost = task.cancel
+            await self._carry(connection, wanted, connection.name)
 
     def stranger(self, address: str, reason: str) -> None:
         """Something connected that is no SOCKS client, or must not come in."""
         self._emit(StrangerRefused("socks", address, reason))
-
-    def carry(self, connection: SocksConnection, wanted: Connect, name: UserName) -> asyncio.Task[None]:
-        """Start on a request."""
-        return self._tasks.start(self._carry(connection, wanted, name), "socks request")
 
     async def _carry(self, connection: SocksConnection, wanted: Connect, name: UserName) -> None:
         started = self.loop.time()
@@ -138,14 +142,11 @@ class SocksServer:
         except asyncio.CancelledError:
             ended("", "aborted", "the application gave up")
             raise
-        if connection.lost:
-            routed.accepted.stream.abort()
-            ended(str(routed.exit.peer), "aborted", "the application gave up")
-            return
         self._join(connection, routed, ended)
 
     def _join(self, connection: SocksConnection, routed: Routed, ended: Callable[..., None]) -> None:
         accepted = routed.accepted
+        connection.on_lost = None
         peer = str(routed.exit.peer)
 
         def finished(end: SpliceEnd) -> None:
@@ -163,7 +164,7 @@ class SocksServer:
             transport,
             accepted.stream,
             finished,
-            scratch=self._scratch,
+            left_scratch=self._scratch,
             from_left=connection.surplus(),
             from_right=accepted.reader.detach(),
             left_ended=connection.ended,
@@ -198,30 +199,45 @@ class SocksServer:
 class SocksConnection(asyncio.Protocol):
     """One application's connection until the splice takes over."""
 
-    __slots__ = ("_core", "_kept", "_name", "_server", "_task", "ended", "lost", "splice", "transport")
+    __slots__ = (
+        "_asked",
+        "_core",
+        "_kept",
+        "_server",
+        "ended",
+        "lost",
+        "name",
+        "on_lost",
+        "splice",
+        "transport",
+        "wanted",
+    )
 
     transport: asyncio.Transport
 
     def __init__(self, server: SocksServer) -> None:
-        self._server = server
-        self._core = Socks5Server(allow_anonymous=server.access.anonymous)
-        self._name = UserName()
-        self._task: asyncio.Task[None] | None = None
-        self._kept = b""
+        self.wanted: asyncio.Future[Connect | None] = server.loop.create_future()
+        """Done with the request, or with None when there will be none."""
+        self.name = UserName()
+        """What the application called itself."""
         self.ended = False
         """Whether the application has sent all it will."""
         self.lost = False
+        self.on_lost: Callable[[], object] | None = None
+        """Called when the application is gone before the splice has taken over."""
         self.splice: Splice | None = None
+        self._server = server
+        self._core = Socks5Server(allow_anonymous=server.access.anonymous)
+        self._asked = False
+        self._kept = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, object)
         self.transport = transport  # type: ignore[assignment]
-        keep_alive(transport)
         self._server.connections.add(self)
         self._server.handshakes.start(self, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
-        if self._task is not None:
+        if self._asked:
             # payload before the reply: it belongs to the destination
             self._kept += data
             self.transport.pause_reading()
@@ -231,23 +247,26 @@ class SocksConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.ended = True
         # during a request the application may have ended its direction in advance; before it, it is gone
-        return self._task is not None
+        return self._asked
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._server.handshakes.stop(self)
         self._server.connections.discard(self)
-        if self._task is not None:
-            self._task.cancel()
+        if not self.wanted.done():
+            self.wanted.set_result(None)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def surplus(self) -> bytes:
-        """What the application sent behind its request."""
-        self.transport.resume_reading()
+        """What the application sent behind its request; reading goes on."""
+        if self._kept:
+            self.transport.resume_reading()
         return self._core.surplus + self._kept
 
     def refuse(self, failure: Failure) -> None:
         """Tell the application why there is no connection, and close."""
-        self._task = None
+        self.on_lost = None
         if not self.lost:
             self.transport.write(reply(reply_code(failure)))
             self.transport.close()
@@ -263,39 +282,40 @@ class SocksConnection(asyncio.Protocol):
         """Seconds since the last byte; 0 while a request is on its way."""
         if self.splice is not None:
             return now - self.splice.last_activity
-        return 0.0 if self._task is not None else float("inf")
+        return 0.0 if self._asked else float("inf")
 
     # -- the handshake ----------------------------------------------------------------------------------------------
 
     def _handle(self, event: Event | None) -> None:
-        while True:
-            answer = self._core.data_to_send()
-            if answer:
-                self.transport.write(answer)
-            if not isinstance(event, Credentials):
-                break
+        answer = self._core.data_to_send()
+        while isinstance(event, Credentials):
             refusal = self._judge(event)
             event = self._core.answer_credentials(refusal is None)
+            answer += self._core.data_to_send()
             if refusal is not None:
-                self._end(self._core.data_to_send(), refusal)
+                self._end(answer, refusal)
                 return
-        if isinstance(event, Connect):
+        if isinstance(event, Violation):
+            self._end(answer + event.reply, event.reason)
+            return
+        if answer:
+            self.transport.write(answer)
+        if event is not None and not self.wanted.done():
             self._server.handshakes.stop(self)
-            self._task = self._server.carry(self, event, self._name)
-        elif isinstance(event, Violation):
-            self._end(event.reply, event.reason)
+            self._asked = True
+            self.wanted.set_result(event)
 
     def _judge(self, offered: Credentials) -> str | None:
         """Why the application is not let in, or None."""
         try:
-            self._name = UserName.parse(offered.user)
+            self.name = UserName.parse(offered.user)
         except DecodeError as error:
             return str(error)
-        if self._name.strategy is not None and self._name.strategy not in STRATEGIES:
+        if self.name.strategy is not None and self.name.strategy not in STRATEGIES:
             return "user name asks for an unknown strategy"
-        if self._name.session is not None or self._name.ttl is not None:
+        if self.name.session is not None or self.name.ttl is not None:
             return "user name asks for a session, which this version does not offer"
-        if not self._server.access.admits(self._name.user, offered.password):
+        if not self._server.access.admits(self.name.user, offered.password):
             return "wrong user name or password"
         return None
 

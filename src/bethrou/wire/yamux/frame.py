@@ -77,7 +77,9 @@ class FrameReader:
                 version, kind, flags, stream_id, length = HEADER.unpack_from(chunk, position)
                 position += HEADER_SIZE
             if version != 0 or kind > GO_AWAY:
-                raise MuxerError(f"Yamux frame of version {version} and type {kind}: not Yamux", PROTOCOL_ERROR)
+                raise MuxerError(
+                    f"Yamux frame of version {version} and type {kind}: not Yamux", PROTOCOL_ERROR
+                )
             if kind != DATA or length == 0:
                 yield kind, flags, stream_id, length, _EMPTY
                 continue
