@@ -15,6 +15,7 @@ import aiohappyeyeballs
 
 from bethrou.errors import BethrouError, DialError, LinkLost
 from bethrou.net.addresses import family_of, tcp_endpoint
+from bethrou.net.reader import ByteReader
 from bethrou.net.tcp import configure_link
 from bethrou.wire.multiaddr import Multiaddr
 
@@ -31,7 +32,7 @@ Result = TypeVar("Result")
 
 
 async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asyncio.Transport:
-    """A TCP connection to `address`. Raises `LinkLost` or `AddressError`."""
+    """A TCP connection to `address`; a `ByteReader` keeps what comes. Raises `LinkLost` or `AddressError`."""
     host, port = tcp_endpoint(address)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -42,7 +43,7 @@ async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asynci
     except OSError as error:
         raise LinkLost(f"{address}: {error.strerror or error}") from None
     try:
-        transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+        transport, _ = await loop.create_connection(ByteReader, sock=sock)
     except OSError as error:
         sock.close()
         raise LinkLost(f"{address}: {error.strerror or error}") from None

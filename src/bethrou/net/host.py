@@ -201,7 +201,7 @@ class Host:
 
     async def _accept(self, sock: socket.socket) -> None:
         try:
-            transport, _ = await self.loop.connect_accepted_socket(asyncio.Protocol, sock)
+            transport, _ = await self.loop.connect_accepted_socket(ByteReader, sock)
             remote = remote_multiaddr(transport)
             configure_link(transport)
             upgraded = await self._upgrader.accept(transport)

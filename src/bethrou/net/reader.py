@@ -23,8 +23,12 @@ class ByteReader(asyncio.Protocol):
     what was asked for.
     """
 
-    def __init__(self, transport: asyncio.Transport, surplus: bytes = b"") -> None:
-        self.transport = transport
+    transport: asyncio.Transport
+
+    def __init__(self, transport: asyncio.Transport | None = None, surplus: bytes = b"") -> None:
+        """Without a transport this is the first protocol of a new one, as `create_connection` wants it."""
+        if transport is not None:
+            self.transport = transport
         self.on_lost: Callable[[], object] | None = None
         """Called when the pipe is gone, if set: for conversations that wait for something else meanwhile."""
         self._decode: Callable[[bytes], bytes] | None = None
@@ -97,6 +101,9 @@ class ByteReader(asyncio.Protocol):
         return self._eof
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # uvloop's are no asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         if self._decode is not None:

@@ -84,8 +84,7 @@ class _Upgrade:
 
     def __init__(self, upgrader: Upgrader, transport: asyncio.Transport, expected: PeerId | None) -> None:
         self._upgrader = upgrader
-        self._reader = ByteReader(transport)
-        transport.set_protocol(self._reader)
+        self._reader = _reader_of(transport)
         self._nonce = upgrader.randbytes(NONCE_SIZE)
         self._out = Keystream(upgrader.network_key.raw, self._nonce)
         self._in: Keystream | None = None
@@ -182,6 +181,18 @@ class _Upgrade:
             if agreed is not None:
                 return negotiation.surplus
             agreed = negotiation.receive(opener.open(await self._read_message()))
+
+
+def _reader_of(transport: asyncio.Transport) -> ByteReader:
+    """The reader that has listened since the connection was made, or a new one.
+
+    Go writes its first bytes as soon as it is connected: they may be here before whoever waited for the connection.
+    """
+    reader = transport.get_protocol()
+    if not isinstance(reader, ByteReader):
+        reader = ByteReader(transport)
+        transport.set_protocol(reader)
+    return reader
 
 
 class _Dialling(_Upgrade):
