@@ -1,0 +1,37 @@
+"""What tests with real peers share: the event loop that the product runs on, a network key, peers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from bethrou.wire.psk import NetworkKey
+from interop.peers import Peers, open_peers
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.interop)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def key() -> NetworkKey:
+    return NetworkKey.generate(os.urandom)
+
+
+@pytest.fixture
+async def peers(key: NetworkKey, tmp_path: Path) -> AsyncIterator[Peers]:
+    async with open_peers(key, tmp_path) as started:
+        yield started

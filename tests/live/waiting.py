@@ -1,0 +1,24 @@
+"""Waiting for a condition instead of sleeping and hoping."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+PATIENCE = 20.0
+"""Seconds for what takes milliseconds: a busy machine is no failure."""
+
+_STEP = 0.01
+
+Result = TypeVar("Result")
+
+
+async def until(condition: Callable[[], Result], timeout: float = PATIENCE, what: str = "") -> Result:
+    """Wait until `condition()` is true; what it returned. Fails after `timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while not (result := condition()):
+        assert loop.time() < deadline, f"not within {timeout:g} s: {what or condition}"
+        await asyncio.sleep(_STEP)
+    return result
