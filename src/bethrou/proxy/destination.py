@@ -13,6 +13,7 @@ import aiohappyeyeballs
 from bethrou.errors import Failure, RequestError
 from bethrou.net.tcp import keep_alive
 from bethrou.proxy.resolver import Resolver
+from bethrou.wire.destination import pack_address
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Judge = Callable[[Address, int], str | None]
@@ -84,10 +85,9 @@ async def reach(
 
 
 async def _permitted_addresses(host: str, port: int, resolver: Resolver, judge: Judge) -> Sequence[Address]:
-    try:
-        addresses: Sequence[Address] = [ipaddress.ip_address(host)]
-    except ValueError:
-        addresses = await resolver.resolve(host)
+    packed = pack_address(host)
+    addresses: Sequence[Address]
+    addresses = [ipaddress.ip_address(packed)] if packed is not None else await resolver.resolve(host)
     permitted = []
     reason: str | None = None
     for address in addresses[:_MAX_ADDRESSES]:

@@ -53,5 +53,7 @@ STRATEGIES: dict[str, Order] = {
 
 def plan(strategy: str, candidates: Sequence[Candidate], turn: int, rng: random.Random) -> list[Candidate]:
     """The exits that a request tries, in order, at most `MAX_ATTEMPTS`; those under suspicion come last."""
+    if len(candidates) < 2:
+        return list(candidates)
     ordered = STRATEGIES[strategy](candidates, turn, rng)
     return sorted(ordered, key=lambda candidate: candidate.suspect)[:MAX_ATTEMPTS]

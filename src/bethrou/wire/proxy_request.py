@@ -10,13 +10,12 @@ user, `dialing`, the bound address and a code for every failure.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from bethrou.errors import DecodeError, Failure, RequestError
-from bethrou.wire.destination import join_address, split_address
+from bethrou.wire.destination import join_address, pack_address, split_address
 from bethrou.wire.json_reader import (
     JsonObjectReader,
     PrefixedJsonReader,
@@ -60,6 +59,7 @@ MAX_USER_CHARS = 255
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _OK_V1_0 = b'{"status":"ok"}\n'
+_DIALING_V1_1 = encode_prefixed({"status": "dialing"})
 _ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
@@ -147,7 +147,7 @@ def decode_request_v1_1(message: dict[str, Any]) -> ProxyRequest:
 def encode_answer_v1_1(answer: Answer) -> bytes:
     """Return the answer, length first."""
     if isinstance(answer, Dialing):
-        return encode_prefixed({"status": "dialing"})
+        return _DIALING_V1_1
     if isinstance(answer, Connected):
         bound = {} if answer.bound is None else {"bound": join_address(*answer.bound)}
         return encode_prefixed({"status": "ok", **bound})
@@ -246,10 +246,9 @@ def _read_bound(value: object) -> tuple[str, int] | None:
         return None
     try:
         host, port = split_address(value)
-        ipaddress.ip_address(host)
-    except (RequestError, ValueError):
+    except RequestError:
         return None
-    return host, port
+    return (host, port) if pack_address(host) is not None else None
 
 
 def _clean(text: str, limit: int) -> str:

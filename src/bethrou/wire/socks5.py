@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from bethrou.errors import Failure, RequestError
-from bethrou.wire.destination import check_host, check_port
+from bethrou.wire.destination import check_host, check_port, pack_address
 
 VERSION = 5
 
@@ -237,15 +237,13 @@ def reply(code: Reply, bound: tuple[str, int] | None = None) -> bytes:
     Without one, or with one that is no IP address, the address is 0.0.0.0:0. Never a name: applications such
     as netcat cannot read replies with address type 3.
     """
-    if bound is not None:
-        try:
-            packed = ipaddress.ip_address(bound[0]).packed
-        except ValueError:
-            pass
-        else:
-            kind = _IPV4 if len(packed) == 4 else _IPV6
-            return bytes((VERSION, code, 0, kind)) + packed + bound[1].to_bytes(2, "big")
-    return _PLAIN_REPLIES[code]
+    if bound is None:
+        return _PLAIN_REPLIES[code]
+    packed = pack_address(bound[0])
+    if packed is None:
+        return _PLAIN_REPLIES[code]
+    kind = _IPV4 if len(packed) == 4 else _IPV6
+    return bytes((VERSION, code, 0, kind)) + packed + bound[1].to_bytes(2, "big")
 
 
 def reply_code(failure: Failure) -> Reply:
