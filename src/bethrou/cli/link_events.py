@@ -1,12 +1,16 @@
-"""What a host tells of its links, as events."""
+"""What a host of ours says of itself, and what it tells of its links."""
 
 from __future__ import annotations
 
+from bethrou import __version__
 from bethrou.errors import BethrouError
 from bethrou.events import DescriptorsShort, Emit, LinkClosed, LinkOpened, StrangerRefused
 from bethrou.net.host import HostEvents
 from bethrou.net.link import Link
 from bethrou.wire.multiaddr import Multiaddr
+
+AGENT = f"bethrou-py/{__version__}"
+"""The agent version in identify."""
 
 
 def host_events(emit: Emit) -> HostEvents:

@@ -7,8 +7,7 @@ import os
 import random
 import time
 
-from bethrou.cli.link_events import host_events
-from bethrou.cli.running_node import AGENT
+from bethrou.cli.link_events import AGENT, host_events
 from bethrou.config import ClientConfig, ExitEntry
 from bethrou.events import Emit
 from bethrou.net.host import Host, HostConfig

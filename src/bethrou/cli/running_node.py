@@ -7,8 +7,7 @@ import dataclasses
 import os
 import time
 
-from bethrou import __version__
-from bethrou.cli.link_events import host_events
+from bethrou.cli.link_events import AGENT, host_events
 from bethrou.config import NodeConfig
 from bethrou.events import Emit
 from bethrou.net.host import Host, HostConfig
@@ -22,8 +21,6 @@ from bethrou.proxy.resolver import open_resolver
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.psk import NetworkKey
-
-AGENT = f"bethrou-py/{__version__}"
 
 
 class RunningNode:

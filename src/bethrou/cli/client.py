@@ -1,0 +1,67 @@
+"""The program `bethrou-client`, a drop-in for Go's, and the commands `bethrou client ...`."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from bethrou.cli import options
+from bethrou.cli.program import run_program
+
+app = options.new_app(
+    "The client: applications' traffic enters the private network here, through SOCKS5.", "bethrou-client"
+)
+
+
+@app.callback()
+def client() -> None:
+    """The client: applications' traffic enters the private network here, through SOCKS5."""
+
+
+@app.command()
+def connect(
+    config: Annotated[str, typer.Option(metavar="PATH", help="The configuration.")] = "client.yaml",
+    key: options.KeyOption = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where applications connect. Default: the configuration's server.listen, else 127.0.0.1:1080.",
+            show_default=False,
+        ),
+    ] = None,
+    open_to_all: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            metavar=" ",
+            help="Listen beyond this machine although no user is set: whoever reaches the port gets in.",
+            show_default=False,
+        ),
+    ] = False,
+    grace: options.GraceOption = None,
+    log_level: options.LogLevelOption = None,
+    log_format: options.LogFormatOption = None,
+    hide_destinations: options.HideDestinationsOption = False,
+) -> None:
+    """Connect to the network's exits and serve applications. SIGTERM or Ctrl-C stops it."""
+    from bethrou.cli.start_client import start_client
+
+    given = {
+        "key": key,
+        "listen": listen,
+        "open": open_to_all or None,
+        "grace": grace,
+        "log": options.log_options(log_level, log_format, hide_destinations),
+    }
+    start_client(config, {field: value for field, value in given.items() if value is not None})
+
+
+def run() -> NoReturn:
+    """The program `bethrou-client`."""
+    run_program("bethrou-client", app)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,164 @@
+"""The program `bethrou-node`, a drop-in for Go's, and the commands `bethrou node ...`."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from bethrou.cli import options
+from bethrou.cli.program import run_program
+
+SWITCHES = ("--discover", "--relay-mode")
+"""Options without a value that Go's program has too."""
+
+app = options.new_app("An exit node: members' traffic leaves the private network here.", "bethrou-node")
+
+
+@app.callback()
+def node() -> None:
+    """An exit node: members' traffic leaves the private network here."""
+
+
+_LATER = "Discovery and relays (as in Go; in a later version)"
+
+
+@app.command()
+def start(
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MULTIADDR",
+            help="Where to listen; repeatable. Default: /ip4/0.0.0.0/tcp/4000.",
+            show_default=False,
+        ),
+    ] = None,
+    key: options.KeyOption = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The node's private key, made if it is not there. Default: node.key.",
+            show_default=False,
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CIDR[:PORT]",
+            help="Permit destinations that are denied by default (private, local and reserved addresses); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    deny: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR[:PORT]", help="Deny destinations; repeatable.", show_default=False),
+    ] = None,
+    resolver: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS[:PORT]",
+            help="Name server to ask, repeatable; or the word system. Default: those of resolv.conf.",
+            show_default=False,
+        ),
+    ] = None,
+    grace: options.GraceOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What members may call this node.", show_default=False),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TAG", help="What members may choose this node by; repeatable.", show_default=False
+        ),
+    ] = None,
+    log_level: options.LogLevelOption = None,
+    log_format: options.LogFormatOption = None,
+    hide_destinations: options.HideDestinationsOption = False,
+    discover: Annotated[
+        bool,
+        typer.Option(
+            "--discover",
+            metavar=" ",
+            help="Announce this node on Redis.",
+            rich_help_panel=_LATER,
+            show_default=False,
+        ),
+    ] = False,
+    discover_address: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The Redis server.", rich_help_panel=_LATER, show_default=False),
+    ] = None,
+    discover_user: Annotated[
+        str | None,
+        typer.Option(metavar="USER", help="User on Redis.", rich_help_panel=_LATER, show_default=False),
+    ] = None,
+    discover_pass: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PASSWORD",
+            help="Password on Redis. Others on this machine can see it: set the variable instead.",
+            envvar="BETHROU_DISCOVER_PASS",
+            rich_help_panel=_LATER,
+            show_default=False,
+        ),
+    ] = None,
+    discover_topic: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="Topic to listen on.", rich_help_panel=_LATER, show_default=False),
+    ] = None,
+    relay_mode: Annotated[
+        bool,
+        typer.Option(
+            "--relay-mode",
+            metavar=" ",
+            help="Relay for other members.",
+            rich_help_panel=_LATER,
+            show_default=False,
+        ),
+    ] = False,
+    connect_relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MULTIADDR",
+            help="Be reachable through this relay.",
+            rich_help_panel=_LATER,
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Start the node. SIGTERM or Ctrl-C stops it; live connections may finish."""
+    from bethrou.cli.start_node import start_node
+
+    given = {
+        "listen": listen,
+        "key": key,
+        "identity": identity,
+        "allow": allow,
+        "deny": deny,
+        "resolver": resolver,
+        "grace": grace,
+        "name": name,
+        "tags": tag,
+        "log": options.log_options(log_level, log_format, hide_destinations),
+        "relay_mode": relay_mode,
+        "connect_relay": [address for address in connect_relay or () if address],
+        "discovery": {
+            "enabled": discover,
+            "address": discover_address or "redis://localhost:6379",
+            "user": discover_user,
+            "pass": discover_pass,
+            "topic": discover_topic,
+        },
+    }
+    start_node({field: value for field, value in given.items() if value not in (None, [])})
+
+
+def run() -> NoReturn:
+    """The program `bethrou-node`."""
+    run_program("bethrou-node", app, SWITCHES)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,60 @@
+"""Options that several commands share. Values stay text here: the configuration's models check them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="PATH",
+        help="The network key. Default: network.key in this directory or one of the two above it.",
+        show_default=False,
+    ),
+]
+GraceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grace",
+        metavar="DURATION",
+        help="How long live connections may go on after SIGTERM. Default: 30s.",
+        show_default=False,
+    ),
+]
+LogLevelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-level", metavar="LEVEL", help="debug, info, warn or error. Default: info.", show_default=False
+    ),
+]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option("--log-format", metavar="FORMAT", help="text or json. Default: text.", show_default=False),
+]
+HideDestinationsOption = Annotated[
+    bool,
+    typer.Option(
+        "--hide-destinations", metavar=" ", help="Name no destination in the log.", show_default=False
+    ),
+]
+
+
+def log_options(level: str | None, log_format: str | None, hide_destinations: bool) -> dict[str, str | bool]:
+    """The configuration's `log` block, as far as options were given."""
+    given = {"level": level, "format": log_format, "hide_destinations": hide_destinations or None}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def new_app(text: str, program: str) -> typer.Typer:
+    """An empty `program` (or group of commands), described by `text`."""
+    return typer.Typer(
+        help=text,
+        epilog=f"[dim]{program} --version[/] shows the version.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )

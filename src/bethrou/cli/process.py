@@ -1,0 +1,69 @@
+"""What a process needs to carry thousands of connections: an event loop, file descriptors, a calm garbage collector."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+LOOP_VARIABLE = "BETHROU_EVENT_LOOP"
+"""`asyncio` in this environment variable has uvloop left out, for whoever looks for a fault."""
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> NoReturn:
+    """Run `main` in an event loop made for it, then end the process with status 0."""
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_run_and_leave(main))
+    raise AssertionError("the process has ended")
+
+
+async def _run_and_leave(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `main` and end the process.
+
+    Not by leaving the loop: that waits for threads which look a name up, and a name server that never answers would
+    hold up the end of a program that has closed everything.
+    """
+    await main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
+            stream.flush()
+    os._exit(0)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """The fastest event loop that works here."""
+    if os.environ.get(LOOP_VARIABLE) != "asyncio":
+        try:
+            import uvloop
+
+            return uvloop.new_event_loop()
+        except (
+            ImportError,
+            OSError,
+            RuntimeError,
+        ):  # no build for this system, or a sandbox that it dislikes
+            pass
+    return asyncio.new_event_loop()
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files as the system permits: each connection takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS says "unlimited" and means OPEN_MAX
+        return
+
+
+def settle() -> None:
+    """Call when everything is set up: what is there now stays, so the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
