@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bethrou.config.fields import REFUSED, Block, keys_of
-from bethrou.config.models import ClientConfig, NodeConfig
+from bethrou.config.models import ClientConfig, ClientOptions, NodeConfig
 from bethrou.config.values import SHOWN
 from bethrou.config.yaml_text import read_yaml
 from bethrou.errors import ConfigError
@@ -26,12 +26,17 @@ MAX_FILE = 1 << 20
 
 B = TypeVar("B", bound=Block)
 
+_SINGULAR = {"tags": "tag"}  # fields whose repeatable option is called otherwise
 _SECRET_KEYS = frozenset({"pass", "users", "address"})
 _UNKNOWN_KEY = "extra_forbidden"
 
 
-def load_client_config(path: str | Path) -> ClientConfig:
-    """Read and check client.yaml; nothing is ever written. Raises ConfigError, one line naming the file."""
+def load_client_config(path: str | Path, options: Mapping[str, Any] | None = None) -> ClientConfig:
+    """Read and check client.yaml; nothing is ever written. Raises ConfigError, one line naming the file.
+
+    `options` (keys as the fields of ClientOptions) take the place of what the file says.
+    """
+    given = check(ClientOptions, options or {}, "", options=True).as_configuration()
     name = printable(str(path))
     text = _read_text(path, name)
     try:
@@ -42,7 +47,7 @@ def load_client_config(path: str | Path) -> ClientConfig:
         raise ConfigError(f"{name}: the file is empty; it needs at least nodes")
     if not isinstance(data, dict):
         raise ConfigError(f"{name}: must consist of keys such as nodes: and server:, not of {_kind(data)}")
-    return check(ClientConfig, data, f"{name}: ")
+    return check(ClientConfig, _overlaid(data, given), f"{name}: ")
 
 
 def node_config(options: Mapping[str, Any]) -> NodeConfig:
@@ -66,6 +71,18 @@ def check(model: type[B], data: Mapping[str, Any], source: str, options: bool = 
         rest = f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""
         # Not chained: pydantic's own report would show the values, passwords among them.
         raise ConfigError(f"{source}{reason}{rest}") from None
+
+
+def _overlaid(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Put `given` over `data`, block by block. What is no block in `data` stays: the models will refuse it."""
+    result = dict(data)
+    for key, value in given.items():
+        before = result.get(key)
+        if not isinstance(value, dict) or before is None:
+            result[key] = value
+        elif isinstance(before, dict):
+            result[key] = _overlaid(before, value)
+    return result
 
 
 def _read_text(path: str | Path, name: str) -> str:
@@ -100,7 +117,7 @@ def _dotted(path: tuple[int | str, ...]) -> str:
 
 
 def _option(path: tuple[int | str, ...]) -> str:
-    words = "-".join(part for part in path if isinstance(part, str))
+    words = "-".join(_SINGULAR.get(part, part) for part in path if isinstance(part, str))
     return printable(f"--{words.replace('_', '-')}", 120) if words else ""
 
 

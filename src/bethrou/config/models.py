@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -193,6 +193,39 @@ class ClientConfig(Block):
             if first != index:
                 raise refuse(f"nodes[{index}]: the same peer as nodes[{first}]; give all its addrs there")
         return self
+
+
+class LogOptions(Block):
+    """The client's options `--log-...`; None: as the file says."""
+
+    level: LevelField | None = None
+    format: FormatField | None = None
+    hide_destinations: bool | None = None
+
+
+class ClientOptions(Block):
+    """The options of a client, each in the place of what client.yaml says. An option `--some-name` is `some_name`."""
+
+    key: Path | None = None
+    listen: ListenField | None = None
+    open: bool | None = None
+    grace: Duration | None = None
+    log: LogOptions = LogOptions()
+
+    def as_configuration(self) -> dict[str, Any]:
+        """The options that were given, under the keys of client.yaml."""
+        places: dict[str, Any] = {
+            "key": self.key,
+            "server": {"listen": self.listen, "open": self.open},
+            "grace": self.grace,
+            "log": dict(self.log),
+        }
+        return _given(places)
+
+
+def _given(places: dict[str, Any]) -> dict[str, Any]:
+    inner = {key: _given(value) if isinstance(value, dict) else value for key, value in places.items()}
+    return {key: value for key, value in inner.items() if value is not None and value != {}}
 
 
 class NodeConfig(Block):

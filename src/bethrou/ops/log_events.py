@@ -1,0 +1,213 @@
+"""Events as log lines: what happened, said once, with what it takes to act on it.
+
+One line a request at info, on both sides with the same id. What repeats (an exit that stays away, strangers at an open
+port, a shortage of descriptors) is said once and then rarely; every occurrence is there at debug.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bethrou.events import (
+    DescriptorsShort,
+    DialFailed,
+    Event,
+    ExitStateChanged,
+    ExitSuspected,
+    LinkClosed,
+    LinkOpened,
+    RequestEnded,
+    StrangerRefused,
+)
+from bethrou.printable import printable
+
+REPEAT_AFTER = 60.0
+"""Seconds after which something that is still so is said again."""
+
+NEWS_AFTER = 10.0
+"""Seconds after which it is said again when the reason is another one."""
+
+STRANGERS_AT_ONCE = 20
+"""Lines about strangers that may come at a time; they come back at one in `STRANGER_INTERVAL` seconds."""
+
+STRANGER_INTERVAL = 3.0
+
+_SHOWN = 300  # characters of a reason
+_PEER_END = 8  # the end of a peer ID tells peers apart; the beginning is the same for all
+_QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)
+_REASONS_WITHOUT_DESTINATION = frozenset({"aborted", "no-exit"})
+
+
+class Log(Protocol):
+    """What is needed of a logger: structlog's have it."""
+
+    def debug(self, event: str, /, **fields: Any) -> Any:
+        """A line for whoever looks for a fault."""
+
+    def info(self, event: str, /, **fields: Any) -> Any:
+        """A line for the record."""
+
+    def warning(self, event: str, /, **fields: Any) -> Any:
+        """A line that somebody may have to act on."""
+
+    def error(self, event: str, /, **fields: Any) -> Any:
+        """A line that somebody has to act on."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the other side of a link is called on this side."""
+
+    peer: str
+    up: str
+    down: str
+
+
+CLIENT_WORDS = Words("exit", "exit up", "exit down")
+NODE_WORDS = Words("member", "member connected", "member gone")
+
+
+class EventLog:
+    """Call it with an event to have it logged. `clock` gives seconds."""
+
+    def __init__(
+        self, log: Log, words: Words, clock: Callable[[], float], hide_destinations: bool = False
+    ) -> None:
+        self._log = log
+        self._words = words
+        self._clock = clock
+        self._hide = hide_destinations
+        self._away: dict[str, _Said] = {}
+        self._short: dict[str, _Said] = {}
+        self._strangers: dict[str, _Allowance] = {}
+        self._writers: dict[type[Event], Callable[[Any], None]] = {
+            RequestEnded: self._request_ended,
+            LinkOpened: self._link_opened,
+            LinkClosed: self._link_closed,
+            DialFailed: self._dial_failed,
+            ExitStateChanged: self._exit_state_changed,
+            ExitSuspected: self._exit_suspected,
+            StrangerRefused: self._stranger_refused,
+            DescriptorsShort: self._descriptors_short,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Log `event`."""
+        self._writers[type(event)](event)
+
+    def _request_ended(self, event: RequestEnded) -> None:
+        fields: dict[str, Any] = {"result": event.result}
+        if event.peer:
+            fields[self._words.peer] = event.peer[-_PEER_END:]
+        if not self._hide:
+            fields["destination"] = printable(event.destination, _SHOWN)
+        fields["sent"] = event.sent
+        fields["received"] = event.received
+        fields["seconds"] = round(event.seconds, 3)
+        if event.id:
+            fields["id"] = event.id
+        if event.user:
+            fields["user"] = printable(event.user, _SHOWN)
+        if event.reason and not (self._hide and event.result not in _REASONS_WITHOUT_DESTINATION):
+            fields["reason"] = printable(event.reason, _SHOWN)
+        self._log.info("request", **fields)
+
+    def _link_opened(self, event: LinkOpened) -> None:
+        self._away.pop(event.peer, None)
+        peer = {self._words.peer: event.peer[-_PEER_END:]}
+        self._log.info(self._words.up, **peer, address=event.address, path=event.path)
+
+    def _link_closed(self, event: LinkClosed) -> None:
+        peer = {self._words.peer: event.peer[-_PEER_END:]}
+        reason = printable(event.reason, _SHOWN)
+        self._log.info(self._words.down, **peer, address=event.address, reason=reason)
+
+    def _dial_failed(self, event: DialFailed) -> None:
+        said, now = self._away.get(event.peer), self._clock()
+        news = said is None or said.is_news(event.reason, now)
+        if news:
+            self._away[event.peer] = _Said(event.reason, now)
+        write = self._log.warning if news else self._log.debug
+        write(
+            "exit cannot be reached" if said is None else "exit still cannot be reached",
+            exit=event.peer[-_PEER_END:],
+            reason=printable(event.reason, _SHOWN),
+            next_attempt=f"{event.retry_in:.1f} s",
+        )
+
+    def _exit_state_changed(self, event: ExitStateChanged) -> None:
+        exit_ = event.peer[-_PEER_END:]
+        self._log.info("exit takes no new requests" if event.draining else "exit serves again", exit=exit_)
+
+    def _exit_suspected(self, event: ExitSuspected) -> None:
+        reason = {} if self._hide else {"reason": printable(event.reason, _SHOWN)}
+        self._log.warning(
+            "exit failed a request; others are asked first",
+            exit=event.peer[-_PEER_END:],
+            **reason,
+            seconds=round(event.seconds, 1),
+        )
+
+    def _stranger_refused(self, event: StrangerRefused) -> None:
+        allowance = self._strangers.setdefault(event.service, _Allowance(self._clock()))
+        allowed = allowance.take(self._clock())
+        reason = _QUOTED.sub("...", event.reason) if self._hide else event.reason
+        fields: dict[str, Any] = {"address": event.address, "reason": printable(reason, _SHOWN)}
+        if allowed and allowance.untold:
+            fields["untold"] = allowance.untold
+            allowance.untold = 0
+        write = self._log.warning if allowed else self._log.debug
+        write("stranger refused" if event.service == "link" else "application refused", **fields)
+
+    def _descriptors_short(self, event: DescriptorsShort) -> None:
+        said, now = self._short.get(event.service), self._clock()
+        if event.short:
+            loud = said is None or now - said.at >= REPEAT_AFTER
+            self._short[event.service] = _Said("short", now) if loud or said is None else said.quietly()
+            write = self._log.error if loud else self._log.debug
+            write(
+                "out of file descriptors: new connections wait, open ones go on; raise `ulimit -n`",
+                listener=event.service,
+            )
+        else:
+            write = self._log.info if said is not None and said.loud else self._log.debug
+            write("file descriptors are there again: new connections are accepted", listener=event.service)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What was said last, and when. `loud`: the last time it happened, it was said."""
+
+    reason: str
+    at: float
+    loud: bool = True
+
+    def is_news(self, reason: str, now: float) -> bool:
+        return now - self.at >= (REPEAT_AFTER if reason == self.reason else NEWS_AFTER)
+
+    def quietly(self) -> _Said:
+        return _Said(self.reason, self.at, loud=False)
+
+
+class _Allowance:
+    """How many lines of a kind may still be written: some at once, then few."""
+
+    def __init__(self, now: float) -> None:
+        self.untold = 0
+        """Lines that were not written."""
+        self._left = float(STRANGERS_AT_ONCE)
+        self._counted_at = now
+
+    def take(self, now: float) -> bool:
+        """Whether one more may be written."""
+        gained = (now - self._counted_at) / STRANGER_INTERVAL
+        self._left = min(float(STRANGERS_AT_ONCE), self._left + gained)
+        self._counted_at = now
+        if self._left < 1:
+            self.untold += 1
+            return False
+        self._left -= 1
+        return True
