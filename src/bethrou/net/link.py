@@ -39,8 +39,6 @@ PING_TIMEOUT = 8.0
 MAX_INBOUND_STREAMS = 32_768
 """Streams that a peer may have open here at once: three times what a busy client holds."""
 
-_HIGH_WATER = 128 * 1024  # bytes in the transport's buffer beyond which streams wait in turn
-_LOW_WATER = 32 * 1024
 _EAGER_PINGS = 3  # sent one after the other when a link is new, for a first idea of the round trip
 _ROUND_TRIPS = 9  # the latest ones, whose median is the link's round trip
 _STALL_LIMIT = 30.0
@@ -116,7 +114,6 @@ class Link(asyncio.BufferedProtocol):
         self._muxer.round_trip = upgraded.round_trip
         self._failure: Exception | None = None
         self._timer = loop.call_later(PING_INTERVAL, self._tick)
-        transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
 
     def __repr__(self) -> str:
         return f"<Link {self.peer_id.short} {self.path} {self.remote} streams={self.stream_count}>"

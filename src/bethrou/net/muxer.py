@@ -19,7 +19,9 @@ from typing import Protocol
 
 from bethrou.errors import LinkLost, MuxerError
 from bethrou.net.buffers import Buffers
+from bethrou.net.send_limit import HIGHEST, SendLimit
 from bethrou.net.stream import YamuxStream
+from bethrou.net.tcp import limit_unsent
 from bethrou.net.timeouts import TimeoutQueue
 from bethrou.wire.noise.records import MAX_PLAINTEXT, RecordSealer
 from bethrou.wire.yamux.frame import (
@@ -95,8 +97,12 @@ class Muxer:
         self._ready: deque[YamuxStream] = deque()
         self._unanswered: list[StreamCore] = []
         self._lingering = TimeoutQueue(loop, LINGER)
+        self._limit = SendLimit()
+        self._largest_frame = 0
+        self._written = 0
         self._lost: Exception | None = None
         self._ack_waiters: deque[asyncio.Future[None]] = deque()
+        self._apply_limit()
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
@@ -251,11 +257,25 @@ class Muxer:
     def pause_writing(self) -> None:
         """The transport below takes no more for now."""
         self._paused = True
+        self._limit.filled(self._clock(), self._drained)
 
     def resume_writing(self) -> None:
         """The transport below takes bytes again."""
         self._paused = False
+        if self._limit.emptied(self._clock(), self._drained):
+            self._apply_limit()
         self._serve()
+
+    @property
+    def _drained(self) -> int:
+        """Bytes that the transport has got rid of."""
+        return self._written - self._transport.get_write_buffer_size()
+
+    def _apply_limit(self) -> None:
+        limit = self._limit.value
+        self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
+        self._largest_frame = MAX_PLAINTEXT if limit >= HIGHEST else limit // 2
+        limit_unsent(self._transport, limit)
 
     def close(self, error: Exception) -> None:
         """The link is gone: every stream ends with `error`."""
@@ -287,7 +307,7 @@ class Muxer:
         return self._send_frame(core, data) if core.send_window and not self._paused else 0
 
     def _send_frame(self, core: StreamCore, data: memoryview) -> int:
-        size = min(len(data), core.send_window)
+        size = min(len(data), core.send_window, self._largest_frame)
         if size <= _SMALL:
             core.send_window -= size
             self._gather(header(DATA, core.take_flags(), core.id, size) + data[:size])
@@ -351,6 +371,8 @@ class Muxer:
         if self._lost is not None:
             return
         self.bytes_sent += len(plaintext)
-        self._transport.write(self._sealer.seal(plaintext))
+        record = self._sealer.seal(plaintext)
+        self._written += len(record)
+        self._transport.write(record)
         if self._paused and self._transport.get_write_buffer_size() > _MAX_UNSENT:
             self._events.failed(MuxerError("the peer makes us answer but does not read the answers"))

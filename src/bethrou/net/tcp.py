@@ -8,10 +8,6 @@ import socket
 LISTEN_BACKLOG = 4096
 """Connections that may wait to be accepted; asyncio's 100 costs second-long connects when 500 come at a time."""
 
-NOTSENT_LOWAT = 128 * 1024
-"""Bytes of unsent data in the kernel beyond which a link counts as full. Without it megabytes wait in front of a
-small request on a slow path."""
-
 _USER_TIMEOUT_MS = 30_000
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -40,4 +36,14 @@ def configure_link(transport: asyncio.BaseTransport) -> None:
     for name, value in _KEEPALIVE:
         _set(sock, socket.IPPROTO_TCP, name, value)
     _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)
-    _set(sock, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", NOTSENT_LOWAT)
+
+
+def limit_unsent(transport: asyncio.BaseTransport, size: int) -> None:
+    """Have the kernel take no more than `size` bytes that it cannot send yet.
+
+    Without it megabytes wait in front of a small request on a slow path. Not every pipe has a socket, and not every
+    system the option.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        _set(sock, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", size)
