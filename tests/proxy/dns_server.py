@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from ipaddress import ip_address
 
@@ -30,6 +31,8 @@ class DnsServerForTests(asyncio.DatagramProtocol):
         loop = asyncio.get_running_loop()
         transport, server = await loop.create_datagram_endpoint(cls, local_addr=("127.0.0.1", 0))
         server.transport = transport
+        # Hundreds of questions may come in one turn of the loop.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         return server
 
     transport: asyncio.DatagramTransport
