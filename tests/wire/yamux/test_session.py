@@ -58,7 +58,7 @@ class Playbook:
         return self.session.streams[stream]
 
 
-# -- the usual lives of streams -----------------------------------------------------------------------------------------
+# -- the usual lives of streams --------------------------------------------------------------------------------------
 
 
 def test_a_stream_of_ours_from_its_opening_to_its_end() -> None:
@@ -167,7 +167,7 @@ def test_a_stream_that_is_reset_on_opening() -> None:
     assert play.session.inbound == 0
 
 
-# -- pings and goodbyes -------------------------------------------------------------------------------------------------
+# -- pings and goodbyes ----------------------------------------------------------------------------------------------
 
 
 def test_pings_and_pongs() -> None:
@@ -186,7 +186,7 @@ def test_go_away(code: int) -> None:
     Playbook().peer(go_away(code), sees=[(Seen.GO_AWAY, code)])
 
 
-# -- what is ignored ----------------------------------------------------------------------------------------------------
+# -- what is ignored -------------------------------------------------------------------------------------------------
 
 
 def test_frames_of_unknown_streams_are_ignored_and_drained() -> None:
@@ -229,7 +229,7 @@ def test_data_of_stream_0_is_ignored() -> None:
     Playbook().peer(data(0, b"x") + credit(0, 5), sees=[])
 
 
-# -- what ends the session ----------------------------------------------------------------------------------------------
+# -- what ends the session -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_what_is_not_yamux(wire: bytes) -> None:
     play.breaks_the_session(*byte_by_byte(wire), reason="not Yamux")
 
 
-# -- limits -------------------------------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------------------------
 
 
 def test_streams_beyond_the_limit_are_refused_one_by_one() -> None:
@@ -379,7 +379,7 @@ def test_ids_alternate_and_end_before_they_repeat() -> None:
             session.open()
 
 
-# -- everything at once -------------------------------------------------------------------------------------------------
+# -- everything at once ----------------------------------------------------------------------------------------------
 
 
 def test_recorded_sessions_give_the_recorded_streams() -> None:

@@ -1,3 +1,4 @@
+import itertools
 from collections import deque
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_window_that_is_no_longer_needed_falls_back_by_half_at_a_time() -> Non
         path.run(0.1, 2 * MIB)
         limits.append(path.window.limit)
     assert limits[-1] == BUSY_WINDOW
-    for before, after in zip(limits, limits[1:], strict=False):
+    for before, after in itertools.pairwise(limits):
         assert after >= min(before, max(before // 2 - 1, BUSY_WINDOW))
     window = path.window
     assert window.credit + window._held <= window.limit
