@@ -31,15 +31,7 @@ def connect(
             show_default=False,
         ),
     ] = None,
-    open_to_all: Annotated[
-        bool,
-        typer.Option(
-            "--open",
-            metavar=" ",
-            help="Listen beyond this machine although no user is set: whoever reaches the port gets in.",
-            show_default=False,
-        ),
-    ] = False,
+    open_to_all: options.OpenOption = False,
     grace: options.GraceOption = None,
     log_level: options.LogLevelOption = None,
     log_format: options.LogFormatOption = None,

@@ -15,6 +15,15 @@ KeyOption = Annotated[
         show_default=False,
     ),
 ]
+OpenOption = Annotated[
+    bool,
+    typer.Option(
+        "--open",
+        metavar=" ",
+        help="Listen beyond this machine although no user is set: whoever reaches the port gets in.",
+        show_default=False,
+    ),
+]
 GraceOption = Annotated[
     str | None,
     typer.Option(

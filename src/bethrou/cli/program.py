@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from bethrou import __version__
 from bethrou.errors import BethrouError, UserError
 from bethrou.printable import printable
 
@@ -29,6 +30,9 @@ def run_program(name: str, app: typer.Typer, switches: Sequence[str] = ()) -> No
 
     `switches` are the options without a value that Go's programs have too: there `--discover=false` is usual.
     """
+    if sys.argv[1:] == ["--version"]:
+        print(f"{name} {__version__}")
+        sys.exit(0)
     try:
         app(args=list(plain_switches(sys.argv[1:], switches)), prog_name=name)
     except UserError as error:

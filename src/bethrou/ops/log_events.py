@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from bethrou.events import (
     DescriptorsShort,
@@ -22,7 +22,7 @@ from bethrou.events import (
     RequestEnded,
     StrangerRefused,
 )
-from bethrou.printable import printable
+from bethrou.ops.logs import Logger
 
 REPEAT_AFTER = 60.0
 """Seconds after which something that is still so is said again."""
@@ -39,22 +39,6 @@ _SHOWN = 300  # characters of a reason
 _PEER_END = 8  # the end of a peer ID tells peers apart; the beginning is the same for all
 _QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)
 _REASONS_WITHOUT_DESTINATION = frozenset({"aborted", "no-exit"})
-
-
-class Log(Protocol):
-    """What is needed of a logger: structlog's have it."""
-
-    def debug(self, event: str, /, **fields: Any) -> Any:
-        """A line for whoever looks for a fault."""
-
-    def info(self, event: str, /, **fields: Any) -> Any:
-        """A line for the record."""
-
-    def warning(self, event: str, /, **fields: Any) -> Any:
-        """A line that somebody may have to act on."""
-
-    def error(self, event: str, /, **fields: Any) -> Any:
-        """A line that somebody has to act on."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class EventLog:
     """Call it with an event to have it logged. `clock` gives seconds."""
 
     def __init__(
-        self, log: Log, words: Words, clock: Callable[[], float], hide_destinations: bool = False
+        self, log: Logger, words: Words, clock: Callable[[], float], hide_destinations: bool = False
     ) -> None:
         self._log = log
         self._words = words
@@ -103,16 +87,16 @@ class EventLog:
         if event.peer:
             fields[self._words.peer] = event.peer[-_PEER_END:]
         if not self._hide:
-            fields["destination"] = printable(event.destination, _SHOWN)
+            fields["destination"] = _cut(event.destination)
         fields["sent"] = event.sent
         fields["received"] = event.received
         fields["seconds"] = round(event.seconds, 3)
         if event.id:
             fields["id"] = event.id
         if event.user:
-            fields["user"] = printable(event.user, _SHOWN)
+            fields["user"] = _cut(event.user)
         if event.reason and not (self._hide and event.result not in _REASONS_WITHOUT_DESTINATION):
-            fields["reason"] = printable(event.reason, _SHOWN)
+            fields["reason"] = _cut(event.reason)
         self._log.info("request", **fields)
 
     def _link_opened(self, event: LinkOpened) -> None:
@@ -122,7 +106,7 @@ class EventLog:
 
     def _link_closed(self, event: LinkClosed) -> None:
         peer = {self._words.peer: event.peer[-_PEER_END:]}
-        reason = printable(event.reason, _SHOWN)
+        reason = _cut(event.reason)
         self._log.info(self._words.down, **peer, address=event.address, reason=reason)
 
     def _dial_failed(self, event: DialFailed) -> None:
@@ -134,7 +118,7 @@ class EventLog:
         write(
             "exit cannot be reached" if said is None else "exit still cannot be reached",
             exit=event.peer[-_PEER_END:],
-            reason=printable(event.reason, _SHOWN),
+            reason=_cut(event.reason),
             next_attempt=f"{event.retry_in:.1f} s",
         )
 
@@ -143,7 +127,7 @@ class EventLog:
         self._log.info("exit takes no new requests" if event.draining else "exit serves again", exit=exit_)
 
     def _exit_suspected(self, event: ExitSuspected) -> None:
-        reason = {} if self._hide else {"reason": printable(event.reason, _SHOWN)}
+        reason = {} if self._hide else {"reason": _cut(event.reason)}
         self._log.warning(
             "exit failed a request; others are asked first",
             exit=event.peer[-_PEER_END:],
@@ -155,7 +139,7 @@ class EventLog:
         allowance = self._strangers.setdefault(event.service, _Allowance(self._clock()))
         allowed = allowance.take(self._clock())
         reason = _QUOTED.sub("...", event.reason) if self._hide else event.reason
-        fields: dict[str, Any] = {"address": event.address, "reason": printable(reason, _SHOWN)}
+        fields: dict[str, Any] = {"address": event.address, "reason": _cut(reason)}
         if allowed and allowance.untold:
             fields["untold"] = allowance.untold
             allowance.untold = 0
@@ -175,6 +159,11 @@ class EventLog:
         else:
             write = self._log.info if said is not None and said.loud else self._log.debug
             write("file descriptors are there again: new connections are accepted", listener=event.service)
+
+
+def _cut(text: str) -> str:
+    """Bound a text that somebody else wrote; the log itself escapes it."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 @dataclass(frozen=True)

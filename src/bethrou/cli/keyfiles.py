@@ -1,0 +1,181 @@
+"""Network keys and identities on disk: read within bounds, written whole or not at all, never overwritten.
+
+Errors are one line that begins with the file's name and never shows what is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from bethrou.errors import KeyFileError
+from bethrou.ops.log_events import Log
+from bethrou.printable import printable
+from bethrou.wire import keys, psk
+from bethrou.wire.keys import Identity
+from bethrou.wire.psk import NetworkKey
+
+NETWORK_KEY_NAME = "network.key"
+
+_MODE = 0o600
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+T = TypeVar("T")
+
+
+def find_network_key(start: Path = Path()) -> Path:
+    """Return network.key in `start` or one of the two directories above it, as Go looks for it.
+
+    Raises KeyFileError when there is none.
+    """
+    places = [start / up / NETWORK_KEY_NAME for up in ("", "..", "../..")]
+    for place in places:
+        # A broken link or a directory counts, too: reading it says what is wrong, skipping it would not.
+        if os.path.lexists(place):
+            return place
+    looked = ", ".join(_shown(place) for place in places)
+    raise KeyFileError(
+        f"no network key: none of {looked} exists; make one with `bethrou key new`, or say --key"
+    )
+
+
+def load_network_key(path: Path | None, log: Log | None = None) -> NetworkKey:
+    """Read the network key at `path`, or the one that `find_network_key` finds. Raises KeyFileError."""
+    return read_network_key(find_network_key() if path is None else path, log)
+
+
+def read_network_key(path: Path, log: Log | None = None) -> NetworkKey:
+    """Read a swarm key file; `log` is warned when others can read it. Raises KeyFileError."""
+    return _parse(path, psk.MAX_FILE, NetworkKey.parse, log)
+
+
+def read_identity(path: Path, log: Log | None = None) -> Identity:
+    """Read an identity; `log` is warned when others can read it. Raises KeyFileError."""
+    return _parse(path, keys.MAX_FILE, Identity.parse, log)
+
+
+def load_or_create_network_key(
+    path: Path, log: Log | None = None, randbytes: Callable[[int], bytes] = os.urandom
+) -> NetworkKey:
+    """Read the network key at `path`; make one if there is no such file. Raises KeyFileError."""
+    if not os.path.lexists(path):
+        _create(path, NetworkKey.generate(randbytes).format(), "network key", log)
+    return read_network_key(path, log)
+
+
+def load_or_create_identity(
+    path: Path, log: Log | None = None, randbytes: Callable[[int], bytes] = os.urandom
+) -> Identity:
+    """Read the identity at `path`; make one if there is no such file. Raises KeyFileError."""
+    if not os.path.lexists(path):
+        _create(path, Identity.generate(randbytes).to_protobuf(), "identity", log)
+    return read_identity(path, log)
+
+
+def write_private(path: Path, data: bytes, exclusive: bool = True) -> None:
+    """Write a file that only its owner can read (mode 0600), whole or not at all.
+
+    With `exclusive` a file that is there is left alone; otherwise it is replaced. Raises KeyFileError.
+    """
+    if not _write(path, data, exclusive):
+        raise KeyFileError(f"{_shown(path)}: is already there and is not overwritten")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write or replace a file (mode 0600), whole or not at all. Raises KeyFileError."""
+    write_private(path, data, exclusive=False)
+
+
+def _parse(path: Path, limit: int, parse: Callable[[bytes], T], log: Log | None) -> T:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"{_shown(path)}: cannot be read: {_reason(error)}") from error
+    try:
+        key = parse(data)
+    except KeyFileError as error:
+        raise KeyFileError(f"{_shown(path)}: {error}") from error
+    if log is not None and stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS:
+        mode = f"{stat.S_IMODE(status.st_mode):04o}"
+        log.warning(
+            "others can read this key file; take that from them with chmod 600", file=_shown(path), mode=mode
+        )
+    return key
+
+
+def _create(path: Path, data: bytes, what: str, log: Log | None) -> None:
+    # When another process was faster, its key is the one to use.
+    if _write(path, data, exclusive=True) and log is not None:
+        log.info(f"made a new {what}", file=_shown(path))
+
+
+def _write(path: Path, data: bytes, exclusive: bool) -> bool:
+    """Write by way of a file beside it; False if it is there already and `exclusive`."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".bethrou-", dir=path.parent)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            placed = _place_new(temporary, path) if exclusive else _replace(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        _sync_directory(path.parent)
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"{_shown(path)}: cannot be written: {_reason(error)}") from error
+    return placed
+
+
+def _replace(temporary: str, path: Path) -> bool:
+    os.replace(temporary, path)
+    return True
+
+
+def _place_new(temporary: str, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        return _claim_and_replace(temporary, path)
+    return True
+
+
+def _claim_and_replace(temporary: str, path: Path) -> bool:
+    """The second best, for file systems without hard links: a crash in between leaves an empty file."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
+    except FileExistsError:
+        return False
+    return _replace(temporary, path)
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the new name survive a power cut, where the file system can."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,82 @@
+"""The program `bethrou`: try it out, make keys, and everything that bethrou-node and bethrou-client do."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from bethrou.cli import client, node, options
+from bethrou.cli.program import run_program
+
+app = options.new_app(
+    "A private peer-to-peer proxy network: your applications' traffic leaves through servers that you own.",
+    "bethrou",
+)
+keys = options.new_app("Network keys: whoever holds one is a member of the network.", "bethrou")
+app.add_typer(keys, name="key")
+app.add_typer(node.app, name="node")
+app.add_typer(client.app, name="client")
+
+
+@app.command()
+def up(
+    socks: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where applications connect.")
+    ] = "127.0.0.1:1080",
+    directory: Annotated[
+        str | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Where keys and state live. Default: bethrou/up in $XDG_STATE_HOME or ~/.local/state.",
+            show_default=False,
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CIDR[:PORT]",
+            help="Permit destinations that are denied by default, such as 127.0.0.0/8; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    open_to_all: options.OpenOption = False,
+    log_level: options.LogLevelOption = None,
+    log_format: options.LogFormatOption = None,
+    hide_destinations: options.HideDestinationsOption = False,
+) -> None:
+    """Start a whole private network on this machine: an exit node and a client. Ctrl-C stops it."""
+    from bethrou.cli.up import UpOptions, start_up
+
+    log = options.log_options(log_level, log_format, hide_destinations)
+    start_up(UpOptions(socks, directory, tuple(allow or ()), open_to_all, log))
+
+
+@keys.command("new")
+def key_new(
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write.")] = "network.key",
+) -> None:
+    """Make a network key. A file that is already there is never touched."""
+    from bethrou.cli.key_commands import new_key
+
+    new_key(path)
+
+
+@keys.command("show")
+def key_show(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A network key or a node's identity.")],
+) -> None:
+    """Show a network key's fingerprint or an identity's peer ID; never the key itself."""
+    from bethrou.cli.key_commands import show_key
+
+    show_key(path)
+
+
+def run() -> NoReturn:
+    """The program `bethrou`."""
+    run_program("bethrou", app, node.SWITCHES)
+
+
+if __name__ == "__main__":
+    run()

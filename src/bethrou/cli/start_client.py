@@ -1,0 +1,86 @@
+"""`bethrou-client connect`: from client.yaml and options to a client at work, and to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from bethrou.cli import keyfiles
+from bethrou.cli.lifecycle import Signals, drain_and_close
+from bethrou.cli.process import run_loop, settle
+from bethrou.cli.running_client import RunningClient
+from bethrou.cli.said import say
+from bethrou.config import ClientConfig, HostPort, load_client_config
+from bethrou.errors import AddressError, ConfigError
+from bethrou.net.addresses import tcp_endpoint
+from bethrou.ops import logs
+from bethrou.ops.log_events import CLIENT_WORDS, EventLog
+from bethrou.printable import printable
+from bethrou.wire.keys import Identity
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.psk import NetworkKey
+
+
+def start_client(path: str, options: Mapping[str, Any]) -> NoReturn:
+    """Run a client with the configuration at `path` until it is stopped. Raises UserErrors.
+
+    `options` (keys as ClientOptions' fields) take the place of what the file says.
+    """
+    config = load_client_config(path, options)
+    _refuse_later_features(config, printable(path))
+    log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
+    key = keyfiles.load_network_key(config.key, log)
+    run_loop(lambda: _serve(config, key, log))
+
+
+async def _serve(config: ClientConfig, key: NetworkKey, log: logs.Logger) -> None:
+    loop = asyncio.get_running_loop()
+    signals = Signals(loop)
+    emit = EventLog(log, CLIENT_WORDS, time.monotonic, config.log.hide_destinations)
+    # like Go's, a client is somebody else at each start: nothing ties its sessions together
+    client = RunningClient(loop, config, key, Identity.generate(os.urandom), emit)
+    say(describe_client(client.socks_address, config, key))
+    settle()
+    await signals.first.wait()
+    log.info(
+        "stopping: no new connections, live ones may finish", connections=client.active, grace=config.grace
+    )
+    await drain_and_close(client, config.grace, signals)
+    log.info("stopped")
+
+
+def describe_client(socks_address: tuple[str, int], config: ClientConfig, key: NetworkKey) -> str:
+    """What a user needs to know of a client that has started."""
+    exits = len(config.nodes)
+    return (
+        f"SOCKS5 on {HostPort(*socks_address)}, through {exits} exit node{'' if exits == 1 else 's'} "
+        f"({config.routing.strategy.value})\nin the private network {key.fingerprint}"
+    )
+
+
+def _refuse_later_features(config: ClientConfig, path: str) -> None:
+    later = "comes in a later version of Bethrou for Python"
+    if config.discovery.enabled:
+        raise ConfigError(
+            f"{path}: discovery.enabled: discovery through Redis {later}; set it to false and list the exits in nodes"
+        )
+    for index, entry in enumerate(config.nodes):
+        where = f"{path}: nodes[{index}]"
+        if not entry.addrs:
+            raise ConfigError(
+                f"{where}.relay: reaching an exit through a relay {later}; give the exit's own address in addrs"
+            )
+        reasons = [reason for address in entry.addrs if (reason := _why_not_dialled(address))]
+        if len(reasons) == len(entry.addrs):
+            raise ConfigError(f"{where}.addrs: {reasons[0]}")
+
+
+def _why_not_dialled(address: Multiaddr) -> str | None:
+    try:
+        tcp_endpoint(address)
+    except AddressError as error:
+        return str(error)
+    return None

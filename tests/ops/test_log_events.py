@@ -1,0 +1,182 @@
+import io
+import json
+
+import pytest
+
+from bethrou.config import LogFormat, LogLevel
+from bethrou.events import (
+    DescriptorsShort,
+    DialFailed,
+    Event,
+    ExitStateChanged,
+    ExitSuspected,
+    LinkClosed,
+    LinkOpened,
+    RequestEnded,
+    StrangerRefused,
+)
+from bethrou.ops.log_events import CLIENT_WORDS, NODE_WORDS, STRANGERS_AT_ONCE, EventLog, Words
+from bethrou.ops.logs import make_logger
+
+PEER = "12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
+OTHER = "12D3KooWBLwyw79za4NEBnXhPqYqrNii63QmSAsTMgY8KdSAEgdU"
+
+
+class Lines:
+    """An event log whose lines can be read, and a clock that can be set."""
+
+    def __init__(
+        self, words: Words = CLIENT_WORDS, hide: bool = False, level: LogLevel = LogLevel.INFO
+    ) -> None:
+        self._stream = io.StringIO()
+        self.now = 100.0
+        log = make_logger(level, LogFormat.JSON, hide, self._stream)
+        self._events = EventLog(log, words, lambda: self.now, hide)
+
+    def tell(self, *events: Event, after: float = 0.0) -> list[dict[str, object]]:
+        """The lines that `events` make, `after` seconds later."""
+        self.now += after
+        before = self._stream.tell()
+        for event in events:
+            self._events(event)
+        self._stream.seek(before)
+        lines = [json.loads(line) for line in self._stream.read().splitlines()]
+        return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+
+def ended(**changes: object) -> RequestEnded:
+    values: dict[str, object] = {
+        "id": "00112233445566aa",
+        "peer": PEER,
+        "destination": "example.com:443",
+        "result": "ok",
+        "reason": "",
+        "sent": 517,
+        "received": 4096,
+        "seconds": 0.12345,
+    }
+    return RequestEnded(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def failed(reason: str = "refused", peer: str = PEER) -> DialFailed:
+    return DialFailed(peer, reason, 0.75)
+
+
+def test_a_request_is_one_line_at_info() -> None:
+    assert Lines().tell(ended()) == [
+        {
+            "level": "info",
+            "event": "request",
+            "result": "ok",
+            "exit": PEER[-8:],
+            "destination": "example.com:443",
+            "sent": 517,
+            "received": 4096,
+            "seconds": 0.123,
+            "id": "00112233445566aa",
+        }
+    ]
+
+
+def test_the_node_names_the_member_and_what_is_empty_is_left_out() -> None:
+    (line,) = Lines(NODE_WORDS).tell(ended(id="", user="ann", result="refused", reason="connection refused"))
+    assert line["member"] == PEER[-8:]
+    assert line["user"] == "ann"
+    assert line["reason"] == "connection refused"
+    assert "id" not in line
+    assert "exit" not in line
+
+
+def test_a_request_without_an_exit_names_none() -> None:
+    (line,) = Lines().tell(ended(peer="", result="no-exit", reason="none of 2 exits can be reached"))
+    assert "exit" not in line
+    assert line["reason"] == "none of 2 exits can be reached"
+
+
+def test_hidden_destinations_are_in_no_field() -> None:
+    lines = Lines(hide=True, level=LogLevel.DEBUG)
+    told = lines.tell(
+        ended(),
+        ended(result="no-such-host", reason="lookup example.com: no such host"),
+        ended(result="overloaded", reason="lookup example.com: too many look-ups"),
+        ExitSuspected(PEER, "lookup example.com: broken", 2.0),
+        StrangerRefused("socks", "127.0.0.1:5000", "host 'example.com\\x00' has characters that no name has"),
+    )
+    assert len(told) == 5
+    assert "example.com" not in json.dumps(told)
+    assert told[-1]["reason"] == "host ... has characters that no name has"
+
+
+def test_an_aborted_request_says_why_with_hidden_destinations_too() -> None:
+    (line,) = Lines(hide=True).tell(ended(result="aborted", reason="destination: connection reset"))
+    assert line["reason"] == "destination: connection reset"
+
+
+@pytest.mark.parametrize(("words", "up", "down"), [(CLIENT_WORDS, "exit up", "exit down")])
+def test_links_come_and_go_at_info(words: Words, up: str, down: str) -> None:
+    opened, closed = Lines(words).tell(
+        LinkOpened(PEER, "/ip4/1.2.3.4/tcp/4000", "direct", False),
+        LinkClosed(PEER, "/ip4/1.2.3.4/tcp/4000", "the peer closed the connection"),
+    )
+    assert (opened["event"], opened["level"], opened["exit"]) == (up, "info", PEER[-8:])
+    assert (closed["event"], closed["level"]) == (down, "info")
+    assert closed["reason"] == "the peer closed the connection"
+
+
+def test_an_exit_that_stays_away_is_told_of_once_and_then_every_minute() -> None:
+    lines = Lines()
+    (first,) = lines.tell(failed())
+    assert (first["level"], first["event"], first["reason"]) == ("warn", "exit cannot be reached", "refused")
+    told = [line for _ in range(160) for line in lines.tell(failed(), after=0.75)]
+    assert [line["event"] for line in told] == ["exit still cannot be reached"] * 2
+
+
+def test_another_reason_is_news_but_no_flood() -> None:
+    lines = Lines()
+    lines.tell(failed())
+    assert lines.tell(failed("another network key"), after=1.0) == []
+    (news,) = lines.tell(failed("another network key"), after=10.0)
+    assert news["reason"] == "another network key"
+
+
+def test_each_exit_is_told_of_by_itself_and_again_after_it_was_up() -> None:
+    lines = Lines()
+    assert len(lines.tell(failed(), failed(peer=OTHER))) == 2
+    lines.tell(LinkOpened(PEER, "/ip4/1.2.3.4/tcp/4000", "direct", False))
+    (again,) = lines.tell(failed(), failed(peer=OTHER), after=1.0)
+    assert (again["event"], again["exit"]) == ("exit cannot be reached", PEER[-8:])
+
+
+def test_every_failed_dial_is_there_at_debug() -> None:
+    assert len(Lines(level=LogLevel.DEBUG).tell(*[failed()] * 10)) == 10
+
+
+def test_strangers_are_warned_of_without_a_flood() -> None:
+    lines = Lines()
+    stranger = StrangerRefused("link", "/ip4/9.9.9.9/tcp/5000", "speaks HTTP")
+    told = lines.tell(*[stranger] * 5000)
+    assert len(told) == STRANGERS_AT_ONCE
+    assert (told[0]["level"], told[0]["event"]) == ("warn", "stranger refused")
+    (next_one,) = lines.tell(*[stranger] * 3, after=5.0)
+    assert next_one["untold"] == 5000 - STRANGERS_AT_ONCE
+    assert len(lines.tell(StrangerRefused("socks", "127.0.0.1:1", "speaks HTTP"))) == 1
+
+
+def test_a_shortage_is_told_of_once_and_its_end_once() -> None:
+    lines = Lines()
+    short, over = DescriptorsShort("socks", True), DescriptorsShort("socks", False)
+    (first,) = lines.tell(short)
+    assert first["level"] == "error"
+    (back,) = lines.tell(over, after=0.5)
+    assert back["level"] == "info"
+    assert lines.tell(*[short, over] * 50, after=0.5) == []
+    assert len(lines.tell(short, over, after=60.0)) == 2
+
+
+def test_what_an_exit_says_of_itself() -> None:
+    drains, serves, suspected = Lines().tell(
+        ExitStateChanged(PEER, True), ExitStateChanged(PEER, False), ExitSuspected(PEER, "RST", 2.0)
+    )
+    assert drains["event"] == "exit takes no new requests"
+    assert serves["event"] == "exit serves again"
+    assert (suspected["level"], suspected["seconds"]) == ("warn", 2.0)
