@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bethrou.errors import KeyFileError
-from bethrou.ops.log_events import Log
+from bethrou.ops.logs import Logger
 from bethrou.printable import printable
 from bethrou.wire import keys, psk
 from bethrou.wire.keys import Identity
@@ -46,23 +46,23 @@ def find_network_key(start: Path = Path()) -> Path:
     )
 
 
-def load_network_key(path: Path | None, log: Log | None = None) -> NetworkKey:
+def load_network_key(path: Path | None, log: Logger | None = None) -> NetworkKey:
     """Read the network key at `path`, or the one that `find_network_key` finds. Raises KeyFileError."""
     return read_network_key(find_network_key() if path is None else path, log)
 
 
-def read_network_key(path: Path, log: Log | None = None) -> NetworkKey:
+def read_network_key(path: Path, log: Logger | None = None) -> NetworkKey:
     """Read a swarm key file; `log` is warned when others can read it. Raises KeyFileError."""
     return _parse(path, psk.MAX_FILE, NetworkKey.parse, log)
 
 
-def read_identity(path: Path, log: Log | None = None) -> Identity:
+def read_identity(path: Path, log: Logger | None = None) -> Identity:
     """Read an identity; `log` is warned when others can read it. Raises KeyFileError."""
     return _parse(path, keys.MAX_FILE, Identity.parse, log)
 
 
 def load_or_create_network_key(
-    path: Path, log: Log | None = None, randbytes: Callable[[int], bytes] = os.urandom
+    path: Path, log: Logger | None = None, randbytes: Callable[[int], bytes] = os.urandom
 ) -> NetworkKey:
     """Read the network key at `path`; make one if there is no such file. Raises KeyFileError."""
     if not os.path.lexists(path):
@@ -71,7 +71,7 @@ def load_or_create_network_key(
 
 
 def load_or_create_identity(
-    path: Path, log: Log | None = None, randbytes: Callable[[int], bytes] = os.urandom
+    path: Path, log: Logger | None = None, randbytes: Callable[[int], bytes] = os.urandom
 ) -> Identity:
     """Read the identity at `path`; make one if there is no such file. Raises KeyFileError."""
     if not os.path.lexists(path):
@@ -93,7 +93,7 @@ def write_file(path: Path, data: bytes) -> None:
     write_private(path, data, exclusive=False)
 
 
-def _parse(path: Path, limit: int, parse: Callable[[bytes], T], log: Log | None) -> T:
+def _parse(path: Path, limit: int, parse: Callable[[bytes], T], log: Logger | None) -> T:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -112,7 +112,7 @@ def _parse(path: Path, limit: int, parse: Callable[[bytes], T], log: Log | None)
     return key
 
 
-def _create(path: Path, data: bytes, what: str, log: Log | None) -> None:
+def _create(path: Path, data: bytes, what: str, log: Logger | None) -> None:
     # When another process was faster, its key is the one to use.
     if _write(path, data, exclusive=True) and log is not None:
         log.info(f"made a new {what}", file=_shown(path))
@@ -129,8 +129,7 @@ def _write(path: Path, data: bytes, exclusive: bool) -> bool:
                 os.fsync(descriptor)
             placed = _place_new(temporary, path) if exclusive else _replace(temporary, path)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
         _sync_directory(path.parent)
     except (OSError, ValueError) as error:
         raise KeyFileError(f"{_shown(path)}: cannot be written: {_reason(error)}") from error
@@ -138,7 +137,7 @@ def _write(path: Path, data: bytes, exclusive: bool) -> bool:
 
 
 def _replace(temporary: str, path: Path) -> bool:
-    os.replace(temporary, path)
+    Path(temporary).replace(path)
     return True
 
 
