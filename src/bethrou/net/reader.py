@@ -23,6 +23,8 @@ class ByteReader(asyncio.Protocol):
     what was asked for.
     """
 
+    __slots__ = ("_buffer", "_decode", "_eof", "_error", "_paused", "_waiter", "on_lost", "transport")
+
     transport: asyncio.Transport
 
     def __init__(self, transport: asyncio.Transport | None = None, surplus: bytes = b"") -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 # Implementation constants.
 LOWEST = 8 * 1024
 FIRST = 16 * 1024
-HIGHEST = 128 * 1024
+HIGHEST = 256 * 1024
 """Bytes that may wait, at least, at first and at most."""
 
 QUEUE_TIME = 0.1

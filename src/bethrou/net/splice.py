@@ -173,6 +173,8 @@ class Splice:
         finished, self._finished = self._finished, None
         if finished is not None:
             end = SpliceEnd(self._left.received, self._right.received, self._error, self._failed_side)
+            # undo the circles, so that memory comes back at once and not when the collector runs
+            self._left.other = self._right.other = self._left
             finished(end)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from bethrou.errors import BethrouError, DecodeError, Failure, RequestError
@@ -58,17 +58,14 @@ _VERSIONS = {
 }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Request:
-    """One request under way."""
+    """One request under way. Thousands may be open and idle: nothing is kept that is not needed."""
 
-    link: Link
-    stream: YamuxStream
-    reader: ByteReader
+    peer: str
     started: float
     asked: ProxyRequest | None = None
     splice: Splice | None = None
-    task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class ExitNode:
@@ -124,39 +121,45 @@ class ExitNode:
     def _take(self, version: _Version, link: Link, stream: YamuxStream, surplus: bytes) -> None:
         reader = ByteReader(stream, surplus)
         stream.set_protocol(reader)
-        request = _Request(link, stream, reader, self._loop.time())
+        request = _Request(str(link.peer_id), self._loop.time())
         self._requests.add(request)
         self._state.streams = len(self._requests)
-        request.task = self._tasks.start(self._serve(request, version), f"request of {link.peer_id.short}")
-        reader.on_lost = request.task.cancel
+        task = self._tasks.start(
+            self._serve(request, stream, reader, version), f"request of {link.peer_id.short}"
+        )
+        reader.on_lost = task.cancel
 
-    async def _serve(self, request: _Request, version: _Version) -> None:
+    async def _serve(
+        self, request: _Request, stream: YamuxStream, reader: ByteReader, version: _Version
+    ) -> None:
         joined = False
         try:
-            transport, early = await self._carry_out(request, version)
+            transport, early = await self._carry_out(request, stream, reader, version)
             joined = True
-            self._join(request, transport, early, version)
+            self._join(request, stream, reader, transport, early, version)
         except RequestError as error:
-            request.stream.write(version.encode_answer(Refused(error.failure, str(error))))
-            request.stream.close()
+            stream.write(version.encode_answer(Refused(error.failure, str(error))))
+            stream.close()
             self._ended(request, error.failure.value, str(error))
         except BethrouError as error:
-            request.stream.abort()
+            stream.abort()
             self._ended(request, "aborted", str(error))
         finally:
             if not joined and request in self._requests:
-                request.stream.abort()
+                stream.abort()
                 self._ended(request, "aborted", "the client gave up while the destination was dialled")
 
-    async def _carry_out(self, request: _Request, version: _Version) -> tuple[asyncio.Transport, EarlyBytes]:
-        asked = request.asked = await self._read_request(request.reader, version)
+    async def _carry_out(
+        self, request: _Request, stream: YamuxStream, reader: ByteReader, version: _Version
+    ) -> tuple[asyncio.Transport, EarlyBytes]:
+        asked = request.asked = await self._read_request(reader, version)
         if self._state.draining:
             raise RequestError(Failure.DRAINING, "the exit is about to stop")
         if len(self._requests) > MAX_REQUESTS:
             raise RequestError(Failure.OVERLOADED, f"the exit carries {MAX_REQUESTS} requests")
         dialing = version.encode_answer(Dialing())
         if dialing:
-            request.stream.write(dialing)
+            stream.write(dialing)
         try:
             with self._dial_limits.limit():
                 return await reach(self._loop, asked.host, asked.port, self._resolver, self._judge)
@@ -182,20 +185,26 @@ class ExitNode:
             raise RequestError(Failure.BAD_REQUEST, "no request came") from None
 
     def _join(
-        self, request: _Request, transport: asyncio.Transport, early: EarlyBytes, version: _Version
+        self,
+        request: _Request,
+        stream: YamuxStream,
+        reader: ByteReader,
+        transport: asyncio.Transport,
+        early: EarlyBytes,
+        version: _Version,
     ) -> None:
-        request.reader.on_lost = None
+        reader.on_lost = None
         bound = transport.get_extra_info("sockname")
-        request.stream.write(version.encode_answer(Connected((bound[0], bound[1]) if bound else None)))
+        stream.write(version.encode_answer(Connected((bound[0], bound[1]) if bound else None)))
         request.splice = Splice(
             self._loop,
-            request.stream,
+            stream,
             transport,
             partial(self._splice_ended, request),
             right_scratch=self._host.buffers.socket,
-            from_left=request.reader.detach(),
+            from_left=reader.detach(),
             from_right=early.data,
-            left_ended=request.reader.ended,
+            left_ended=reader.ended,
             right_ended=early.ended,
         )
 
@@ -213,7 +222,7 @@ class ExitNode:
         self._emit(
             RequestEnded(
                 id=(asked.id or "") if asked else "",
-                peer=str(request.link.peer_id),
+                peer=request.peer,
                 destination=wire.join_address(asked.host, asked.port) if asked else "",
                 result=result,
                 reason=reason,

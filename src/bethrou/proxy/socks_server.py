@@ -259,10 +259,14 @@ class SocksConnection(asyncio.Protocol):
             self.on_lost()
 
     def surplus(self) -> bytes:
-        """What the application sent behind its request; reading goes on."""
+        """What the application sent behind its request; reading goes on. To be called once."""
         if self._kept:
             self.transport.resume_reading()
-        return self._core.surplus + self._kept
+        surplus = self._core.surplus + self._kept
+        # from here on this object only marks the connection, perhaps for days: let go of what the handshake took
+        self._core, self._kept = None, b""  # type: ignore[assignment]
+        self.wanted = self.name = None  # type: ignore[assignment]
+        return surplus
 
     def refuse(self, failure: Failure) -> None:
         """Tell the application why there is no connection, and close."""
