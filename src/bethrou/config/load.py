@@ -64,8 +64,9 @@ def check(model: type[B], data: Mapping[str, Any], source: str, options: bool = 
         return model.model_validate(dict(data))
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=True)
-        # A mistyped key also makes another key "missing": say the cause.
+        # A mistyped key also makes another key "missing", and a refused item its list too short: say the cause.
         problems.sort(key=lambda problem: problem["type"] != _UNKNOWN_KEY)
+        problems = [problem for problem in problems if problem["type"] != "too_short"] or problems
         reason = _describe(model, problems[0], options)
         more = len(problems) - 1
         rest = f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""
