@@ -103,7 +103,7 @@ def take_one(measurement: Measurement, bench: Bench, peer: Peer) -> Figures | No
         return measurement.take(bench, peer)
     except (BenchError, OSError) as error:
         note("")
-        print(f"{measurement.key}, {peer.name}: {error}", file=sys.stderr)
+        bench.complain(f"{peer.name}: {error}", measurement.key)
         return None
 
 

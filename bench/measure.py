@@ -1,8 +1,9 @@
 """The measurements: each takes one peer once and returns named figures, `errors` among them."""
 
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab import Figures, Lab, Route, finish, parse
 from peers import Fleet, Live, Peer, fresh, launch
@@ -34,6 +35,13 @@ class Measurement:
 class Bench:
     lab: Lab
     fleet: Fleet
+    complaints: set[str] = field(default_factory=set)
+
+    def complain(self, reason: str, where: str) -> None:
+        """Says why something failed, each reason once."""
+        if reason not in self.complaints:
+            self.complaints.add(reason)
+            print(f"{where}, {reason}", file=sys.stderr, flush=True)
 
 
 def on_loopback(work: Callable[[Live], Figures]) -> Callable[[Bench, Peer], Figures]:
