@@ -117,8 +117,8 @@ class Splice:
     def lost(self, side: _Side, error: Exception | None) -> None:
         """`side`'s transport is gone."""
         side.lost = True
-        if error is None and not side.ended and not self._is_over:
-            # closed without EOF: the application is gone, or the peer reset the stream without a reason
+        if error is None and not self._is_over:
+            # closed before both directions had ended: the application is gone, or the stream was reset
             error = StreamReset("closed before its end")
         if error is not None:
             self._fail(side, error)
