@@ -85,9 +85,10 @@ class Target:
         finally:
             visit.done = True
             self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            if visit.end == "eof":
+                writer.close()
+            else:
+                writer.transport.abort()
 
 
 @contextlib.asynccontextmanager
@@ -101,7 +102,7 @@ async def target(habit: Habit, host: str = "127.0.0.1") -> AsyncIterator[Target]
         await server.close()
 
 
-# -- habits -------------------------------------------------------------------------------------------------------------
+# -- habits ---------------------------------------------------------------------------------------------------------
 
 
 async def drain_to_end(reader: asyncio.StreamReader, visit: Visit) -> None:
@@ -187,3 +188,35 @@ def banner(words: bytes) -> Habit:
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, visit: Visit) -> None:
     """Takes what comes and says nothing, not even at the end."""
     await drain_to_end(reader, visit)
+
+
+def hashes(size: int) -> Habit:
+    """Reads `size` bytes and answers with their SHA-256 in 64 hex digits; waits for no EOF."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, visit: Visit) -> None:
+        while visit.received < size:
+            data = await reader.read(_CHUNK)
+            if not data:
+                raise ConnectionResetError
+            visit.take(data)
+        writer.write(visit.sha256.encode())
+        await drain_to_end(reader, visit)
+
+    return serve
+
+
+def request_then_slow_answer(size: int, answer: Payload, pieces: int, pause: float) -> Habit:
+    """Reads `size` bytes, then sends `answer` in so many pieces, with `pause` seconds in front of each."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, visit: Visit) -> None:
+        visit.take(await reader.readexactly(size))
+        whole = bytes(answer)
+        step = -(-len(whole) // pieces)
+        for start in range(0, len(whole), step):
+            await asyncio.sleep(pause)
+            writer.write(whole[start : start + step])
+            await writer.drain()
+        writer.write_eof()
+        await drain_to_end(reader, visit)
+
+    return serve

@@ -1,5 +1,6 @@
 // What both roles do with streams: read them by pulling, write them with back-pressure, and hash what passes.
 import { createHash, hash } from 'node:crypto'
+import { setImmediate as turned } from 'node:timers/promises'
 
 const HIGH_WATER = 1 << 20
 const WHOLE_WINDOW = 32 << 20 // more than the 16 MiB of credit that a peer may still use up after a pause
@@ -92,10 +93,11 @@ function objectLength (bytes) {
   return 0
 }
 
-/** Sends bytes, and waits as long as the stream asks to. */
+/** Sends bytes, and waits as long as the stream asks to; in any case until the event loop has turned once. */
 export async function send (stream, bytes, signal) {
   if (bytes.byteLength === 0) return
   if (!stream.send(bytes) && stream.status === 'open') await stream.onDrain({ signal })
+  await turned() // else a sender of much data keeps all I/O waiting for seconds, and its peers take it for dead
 }
 
 /** sha256(seed ":" 0), sha256(seed ":" 1), ... cut to so many bytes, in chunks of up to 32 KiB. */
