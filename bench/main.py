@@ -1,17 +1,19 @@
 """Runs the benchmark: `bench/run --help`."""
 
 import argparse
+import contextlib
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import report
 from judge import FAILED, MISSED, OURS, Outcome, judge_all
@@ -164,7 +166,6 @@ def run(options: Options) -> int:
     if options.install:
         install_missing()
     peers = present(options.peers)
-    names = [peer.name for peer in peers]
     about = {
         "machine": report.machine(),
         "versions": {peer.name: peer.version() for peer in peers},
@@ -172,6 +173,23 @@ def run(options: Options) -> int:
         "open_files": raise_open_files_limit(),
     }
     announce(about)
+    with only_run():
+        return run_rows(options, settings, peers, about)
+
+
+@contextlib.contextmanager
+def only_run() -> Iterator[None]:
+    """Warns where another benchmark runs on this machine at the same time."""
+    with (Path(gettempdir()) / f"bethrou-bench-{os.getuid()}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another benchmark is running: the figures of both mean little")
+        yield
+
+
+def run_rows(options: Options, settings: Settings, peers: Sequence[Peer], about: dict[str, object]) -> int:
+    names = [peer.name for peer in peers]
     if options.quick:
         print("a quick run: it shows that everything works, its figures mean nothing")
     with TemporaryDirectory(prefix="bench-") as scratch:
