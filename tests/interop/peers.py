@@ -48,6 +48,7 @@ class Peer:
     """One process."""
 
     def __init__(self, process: asyncio.subprocess.Process, identity: Identity) -> None:
+        self.identity = identity
         self.id = str(identity.peer_id)
         self.lines: list[Line] = []
         """Events so far."""
@@ -147,10 +148,18 @@ class Peers:
         return path
 
     async def exit(
-        self, name: str, *options: str, listen: str = "/ip4/127.0.0.1/tcp/0", key_file: Path | None = None
+        self,
+        name: str,
+        *options: str,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
+        key_file: Path | None = None,
+        like: Peer | None = None,
     ) -> Peer:
-        """A peer that serves proxy requests, listening."""
-        peer = await self._start(name, "exit", "--listen", listen, *options, key_file=key_file)
+        """A peer that serves proxy requests, listening; with the identity of `like`."""
+        identity = like.identity if like else None
+        peer = await self._start(
+            name, "exit", "--listen", listen, *options, key_file=key_file, identity=identity
+        )
         await peer.event("listening")
         return peer
 
@@ -164,8 +173,15 @@ class Peers:
         await peer.event("connected")
         return peer
 
-    async def _start(self, name: str, role: str, *options: str, key_file: Path | None) -> Peer:
-        identity = Identity.from_seed(next(self._numbers).to_bytes(32, "big"))
+    async def _start(
+        self,
+        name: str,
+        role: str,
+        *options: str,
+        key_file: Path | None,
+        identity: Identity | None = None,
+    ) -> Peer:
+        identity = identity or Identity.from_seed(next(self._numbers).to_bytes(32, "big"))
         seed = identity.to_protobuf()[4:36].hex()
         process = await asyncio.create_subprocess_exec(
             runnable(name),

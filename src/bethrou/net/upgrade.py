@@ -1,8 +1,8 @@
 """From a raw transport to the keys of a link: pnet, multistream, Noise, and the choice of muxer.
 
-Either role has one deadline for the whole. Until `/noise` is agreed on, anything that makes no sense (random bytes, a
-close, silence) most likely means that the two sides hold different network keys, and is reported so: pnet itself has
-no way to tell.
+Either role has one deadline for the whole. Until the peer's multistream header has come, anything that makes no sense
+(random bytes, a close, silence) most likely means that the two sides hold different network keys, and is reported so:
+pnet itself has no way to tell.
 
 The dialer sends nonce, multistream header, proposal and Noise message 1 in one piece. There is only one proposal, so
 nothing is lost when the peer refuses it, and a round trip is saved (rust's V1Lazy does the same).
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bethrou.errors import (
+    BethrouError,
     HandshakeError,
     LinkLost,
     NegotiationError,
@@ -23,6 +24,7 @@ from bethrou.errors import (
 )
 from bethrou.net.link import Upgraded
 from bethrou.net.reader import ByteReader
+from bethrou.printable import printable
 from bethrou.wire.keys import Identity
 from bethrou.wire.multistream import Dialer, Listener
 from bethrou.wire.noise.records import RecordOpener, RecordSealer
@@ -92,26 +94,38 @@ class _Upgrade:
             upgrader.identity, initiator=self.initiator, expected=expected, muxers=upgrader.muxers
         )
         self._round_trip = 0.0
-        self._noise_agreed = False
+        self._security: Dialer | Listener | None = None
 
     def timed_out(self) -> HandshakeError:
         """What to say when the deadline passed."""
         late = f"the handshake did not end within {UPGRADE_TIMEOUT:.0f} s"
-        return HandshakeError(late) if self._noise_agreed else NetworkKeyMismatch(f"{late}; {_KEY_HINT}")
+        return HandshakeError(late) if self._greeted else NetworkKeyMismatch(f"{late}; {_KEY_HINT}")
 
     async def run(self) -> Upgraded:
         try:
             try:
                 await self._agree_on_noise()
-                self._noise_agreed = True
-            except UnsupportedProtocol:
-                raise UnsupportedProtocol("the peer does not offer Noise (/noise)") from None
             except (NegotiationError, LinkLost, OSError) as error:
-                raise NetworkKeyMismatch(f"{_KEY_HINT} ({error})") from None
+                raise self._explain(error) from None
             session = await self._handshake()
             return await self._finish(session)
         except OSError as error:
             raise LinkLost(f"connection lost during the handshake: {error}") from None
+
+    @property
+    def _greeted(self) -> bool:
+        """Whether the peer's first message made sense, which proves that it holds our network key."""
+        return self._security is not None and self._security.greeted
+
+    def _explain(self, error: Exception) -> BethrouError:
+        """What it means that Noise was not agreed on."""
+        if not self._greeted:
+            return NetworkKeyMismatch(f"{_KEY_HINT} ({error})")
+        offered = ", ".join(self._security.refused) if isinstance(self._security, Listener) else ""
+        if offered or isinstance(error, UnsupportedProtocol):
+            instead = f", only {printable(offered, 200)}" if offered else ""
+            return UnsupportedProtocol(f"the peer does not offer Noise (/noise){instead}")
+        return HandshakeError(f"the peer ended the handshake before it began ({error})")
 
     async def _agree_on_noise(self) -> None:
         raise NotImplementedError
@@ -200,7 +214,7 @@ class _Dialling(_Upgrade):
 
     async def _agree_on_noise(self) -> None:
         started = self._upgrader.clock()
-        negotiation = Dialer([NOISE])
+        negotiation = self._security = Dialer([NOISE])
         first = self._channel.start()
         hello = negotiation.data_to_send() + len(first).to_bytes(2, "big") + first
         self._reader.write(self._nonce + self._out.xor(hello))
@@ -219,7 +233,7 @@ class _Accepting(_Upgrade):
     initiator = False
 
     async def _agree_on_noise(self) -> None:
-        negotiation = Listener(lambda name: name == NOISE)
+        negotiation = self._security = Listener(lambda name: name == NOISE)
         self._reader.write(self._nonce + self._out.xor(negotiation.data_to_send()))
         await self._read_nonce()
         await self._negotiate(negotiation)

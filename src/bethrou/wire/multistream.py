@@ -79,6 +79,11 @@ class _Negotiation:
         return out
 
     @property
+    def greeted(self) -> bool:
+        """Whether the peer's header has come: it speaks multistream."""
+        return self._greeted
+
+    @property
     def surplus(self) -> bytes:
         """Every byte received behind the agreement; empty before there is one."""
         return self._buffer if self._agreed is not None else b""
@@ -126,21 +131,22 @@ class Dialer(_Negotiation):
 class Listener(_Negotiation):
     """The side that answers; `supports` tells whether it takes a protocol."""
 
-    __slots__ = ("_proposals", "_supports")
+    __slots__ = ("_supports", "refused")
 
     def __init__(self, supports: Callable[[str], bool]) -> None:
         super().__init__(HEADER)
         self._supports = supports
-        self._proposals = 0
+        self.refused: list[str] = []
+        """What the peer proposed in vain, at most `MAX_PROPOSALS`."""
 
     def _handle(self, text: str) -> None:
-        self._proposals += 1
         # `ls` is no protocol any more (go answers `na` to it since 0.5), whatever `supports` thinks.
         if text != "ls" and self._supports(text):
             self._agreed = text
             self._out += frame(text)
             return
-        if self._proposals >= MAX_PROPOSALS:
+        self.refused.append(text)
+        if len(self.refused) >= MAX_PROPOSALS:
             raise NegotiationError(f"peer proposed {MAX_PROPOSALS} protocols that are not supported here")
         self._out += _NA_FRAME
 
