@@ -9,11 +9,9 @@ from typing import NoReturn
 import pytest
 
 
-def needs(*programs: str) -> None:
-    """Go on if this machine has `programs`; else skip the test, or fail where they are required."""
-    for program in programs:
-        if shutil.which(program) is None:
-            missing(program, f"no {program} on this machine")
+def needs(*programs: str) -> list[str]:
+    """Where `programs` are. Skips the test if one is not on this machine, or fails it where it is required."""
+    return [_find(program) or missing(program, f"no {program} on this machine") for program in programs]
 
 
 def missing(program: str, reason: str) -> NoReturn:
@@ -21,3 +19,8 @@ def missing(program: str, reason: str) -> NoReturn:
     if program in os.environ.get("BETHROU_REQUIRE", "").split():
         pytest.fail(f"{reason}, and BETHROU_REQUIRE lists {program}", pytrace=False)
     pytest.skip(reason)
+
+
+def _find(program: str) -> str | None:
+    # sshd and its like are not in everybody's PATH
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,9 +17,17 @@ Result = TypeVar("Result")
 
 async def until(condition: Callable[[], Result], timeout: float = PATIENCE, what: str = "") -> Result:
     """Wait until `condition()` is true; what it returned. Fails after `timeout` seconds."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    deadline = time.monotonic() + timeout
     while not (result := condition()):
-        assert loop.time() < deadline, f"not within {timeout:g} s: {what or condition}"
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what or condition}"
         await asyncio.sleep(_STEP)
+    return result
+
+
+def wait_until(condition: Callable[[], Result | None], timeout: float = PATIENCE, what: str = "") -> Result:
+    """The same where no event loop runs."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what or condition}"
+        time.sleep(_STEP)
     return result

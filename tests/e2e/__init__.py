@@ -1,0 +1,1 @@
+"""A whole network from the outside: applications at one end, destinations at the other."""

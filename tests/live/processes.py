@@ -1,0 +1,203 @@
+"""The product as its user runs it: `bethrou-node` and `bethrou-client` as processes, watched through their logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bethrou.wire.psk import NetworkKey
+from live.waiting import PATIENCE, until, wait_until
+
+Line = dict[str, Any]
+
+_MODULES = {"node": ("bethrou.cli.node", "start"), "client": ("bethrou.cli.client", "connect")}
+
+
+class Program:
+    """A node or client process in a folder of its own. Its log is JSON lines."""
+
+    def __init__(self, role: str, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        module, command = _MODULES[role]
+        self._role = role
+        self._log = folder / f"{role}.log"
+        self._said = folder / f"{role}.out"
+        with self._log.open("wb") as log, self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, command, "--log-format", "json", *arguments],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=log,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def said(self, pattern: str) -> str:
+        """What the first group of `pattern` matches in its output; waits until it is there."""
+
+        def found() -> re.Match[str] | None:
+            assert self._process.poll() is None, self._log.read_text()
+            return re.search(pattern, self._said.read_text(), re.MULTILINE)
+
+        return wait_until(found)[1]
+
+    @property
+    def lines(self) -> list[Line]:
+        """Its log so far."""
+        whole, _, _ = self._log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def lines_of(self, event: str, **fields: Any) -> list[Line]:
+        """The lines of an event, with these fields."""
+        return [
+            line
+            for line in self.lines
+            if line["event"].startswith(event) and all(line.get(name) == fields[name] for name in fields)
+        ]
+
+    async def logged(self, event: str, timeout: float = PATIENCE, count: int = 1, **fields: Any) -> Line:
+        """The first of `count` lines of an event, past ones included."""
+
+        def found() -> list[Line]:
+            lines = self.lines_of(event, **fields)
+            return lines if len(lines) >= count else []
+
+        return (await until(found, timeout, f"{event} {fields} in {self._log}"))[0]
+
+    @property
+    def descriptors(self) -> int:
+        """Files and sockets that it has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def allow_descriptors(self, count: int) -> None:
+        """From now on it may have so many open, and no more."""
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, count))
+
+    @property
+    def sockets(self) -> int:
+        """Sockets that it has open."""
+        count = 0
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                count += str(link.readlink()).startswith("socket:")
+        return count
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it without a chance to say goodbye."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """End it as a user does, twice if it must be; its exit status."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            for _ in range(2):
+                self._process.terminate()
+                try:
+                    return self._process.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    continue
+            self._process.kill()
+        return self._process.wait()
+
+
+class NodeProgram(Program):
+    """A node process on a free port of loopback."""
+
+    def __init__(self, folder: Path, *arguments: str, listen: str = "/ip4/127.0.0.1/tcp/0") -> None:
+        super().__init__("node", folder, "--listen", listen, *arguments)
+        self.address = self.said(r"^ +- (/ip4/127\.0\.0\.1/\S+)")
+        """Where it is, with its peer ID."""
+        self.id = self.address.rpartition("/")[2]
+
+    @property
+    def short(self) -> str:
+        """Its peer ID as it stands in logs."""
+        return self.id[-8:]
+
+
+class ClientProgram(Program):
+    """A client process on a free port of loopback."""
+
+    def __init__(
+        self,
+        folder: Path,
+        addresses: Sequence[str],
+        *arguments: str,
+        **config: Any,
+    ) -> None:
+        listen = {"listen": "127.0.0.1:0", **config.pop("server", {})}
+        nodes = [{"addrs": [address]} for address in addresses]
+        # JSON is YAML
+        (folder / "client.yaml").write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
+        super().__init__("client", folder, *arguments)
+        host, _, port = self.said(r"^SOCKS5 on (\S+),").rpartition(":")
+        self.proxy = host, int(port)
+
+    async def connected(self, count: int = 1) -> None:
+        """Wait until links to so many exits have come up."""
+        await self.logged("exit up", count=count)
+
+
+class Programs:
+    """Starts nodes and clients of one network, each in a folder of its own, and ends them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._all: list[Program] = []
+        (folder / "network.key").write_bytes(NetworkKey.generate(os.urandom).format())
+
+    def node(self, *arguments: str, **options: Any) -> NodeProgram:
+        """A node that permits loopback."""
+        return self._keep(
+            NodeProgram(self._new_folder(), "--allow", "127.0.0.0/8", "--allow", "::1", *arguments, **options)
+        )
+
+    def again(self, node: NodeProgram, *arguments: str) -> NodeProgram:
+        """A node that has ended, started once more: same identity, same port."""
+        listen, _, _ = node.address.partition("/p2p/")
+        return self._keep(NodeProgram(node.folder, "--allow", "127.0.0.0/8", *arguments, listen=listen))
+
+    def client(self, nodes: Sequence[NodeProgram], *arguments: str, **options: Any) -> ClientProgram:
+        """A client of `nodes`."""
+        addresses = [node.address for node in nodes]
+        return self._keep(ClientProgram(self._new_folder(), addresses, *arguments, **options))
+
+    def stop(self) -> None:
+        """End all."""
+        for program in reversed(self._all):
+            program.stop()
+
+    def _keep(self, program: Any) -> Any:
+        self._all.append(program)
+        return program
+
+    def _new_folder(self) -> Path:
+        folder = self._folder / str(len(self._all))
+        folder.mkdir()
+        return folder
+
+
+@contextlib.contextmanager
+def programs(folder: Path) -> Iterator[Programs]:
+    """Programs for the length of a block."""
+    started = Programs(folder)
+    try:
+        yield started
+    finally:
+        started.stop()
