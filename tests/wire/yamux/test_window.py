@@ -95,11 +95,11 @@ def test_a_busy_stream_gets_its_larger_window_with_the_first_grant() -> None:
 
 @pytest.mark.parametrize("round_trip", [0.02, 0.08, 0.2])
 @pytest.mark.parametrize("rate", [1 * MIB, 10 * MIB, 40 * MIB])
-def test_a_path_is_filled_by_a_window_of_twice_rate_times_round_trip(rate: int, round_trip: float) -> None:
+def test_a_path_is_filled_by_a_window_of_four_times_rate_times_round_trip(rate: int, round_trip: float) -> None:
     path = Path(ReceiveWindow(WindowBudget()), round_trip)
     path.run(40 * round_trip, rate)
     assert path.run(40 * round_trip, rate) > 0.95 * rate
-    ideal = max(BUSY_WINDOW, min(2 * rate * round_trip, MAX_WINDOW))
+    ideal = max(BUSY_WINDOW, min(4 * rate * round_trip, MAX_WINDOW))
     assert 0.8 * ideal <= path.window.limit <= 1.25 * ideal
 
 
@@ -130,7 +130,7 @@ def test_a_window_that_is_no_longer_needed_falls_back_by_half_at_a_time() -> Non
     assert high > 7 * MIB
     limits = [high]
     for _ in range(400):
-        path.run(0.1, 2 * MIB)
+        path.run(0.1, 1 * MIB)
         limits.append(path.window.limit)
     assert limits[-1] == BUSY_WINDOW
     for before, after in itertools.pairwise(limits):

@@ -2,9 +2,9 @@
 
 A window is the bound on a stream's queue, both here (what a paused reader costs) and on the way (what a small request
 waits behind). So it is kept as small as the rate allows: 256 KiB as the specification begins, 512 KiB once a stream is
-busy, and beyond that twice the delivered rate times the **minimum** round trip. The smoothed round trip would count
-the queue that the window itself makes, and grow without end. A window that grew falls back, by withholding credit,
-when the rate no longer needs it.
+busy, and beyond that four times the delivered rate times the **minimum** round trip. The smoothed round trip would
+count the queue that the window itself makes, and grow without end. A window that grew falls back, by withholding
+credit, when the rate no longer needs it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ MAX_WINDOW = 16 * 1024 * 1024
 BUDGET = 256 * 1024 * 1024
 """Bytes by which all windows of a process together may exceed their initial size."""
 
-_HEADROOM = 2.0
+_HEADROOM = 4.0
+"""Round trips' worth of data that the window allows. With 2 it cannot grow where others' traffic doubles the round
+trip beyond its minimum: the rate that the window itself limits then asks for just this window. go allows 4, too."""
+
 _SHORTEST_EPOCH = 0.002  # seconds; a rate measured over less is noise
 
 
