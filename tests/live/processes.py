@@ -160,7 +160,9 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._all: list[Program] = []
-        (folder / "network.key").write_bytes(NetworkKey.generate(os.urandom).format())
+        key = folder / "network.key"
+        key.write_bytes(NetworkKey.generate(os.urandom).format())
+        key.chmod(0o600)
 
     def node(self, *arguments: str, **options: Any) -> NodeProgram:
         """A node that permits loopback."""
