@@ -16,6 +16,32 @@ SOCKET_SIZE = 128 * 1024
 """Bytes that one read of an application's or a destination's socket takes at most."""
 
 
+MAX_WAITING = 512 * 1024 * 1024
+"""Bytes that may wait in all streams of a process together, in both directions."""
+
+
+class WaitingBytes:
+    """One bound on what waits in streams: bytes whose reader is paused, or which the peer gives no credit for.
+
+    Each stream has its own small bound. This one is for peers that open streams by the thousand and stall them all:
+    the stream that would exceed it is reset.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limit: int = MAX_WAITING) -> None:
+        self._left = limit
+
+    def add(self, size: int) -> bool:
+        """Count `size` more bytes; False if that is over the bound."""
+        self._left -= size
+        return self._left >= 0
+
+    def remove(self, size: int) -> None:
+        """Count `size` bytes less."""
+        self._left += size
+
+
 class Buffers:
     """Scratch memory for one event loop."""
 
@@ -28,3 +54,4 @@ class Buffers:
         """Where the plaintext of a record is put together."""
         self.socket = memoryview(bytearray(SOCKET_SIZE))
         """Where sockets at the ends of the network read to."""
+        self.waiting = WaitingBytes()

@@ -23,7 +23,6 @@ from bethrou.net.link import Link, Upgraded
 from bethrou.net.listener import Acceptor, open_listening_socket
 from bethrou.net.negotiation import (
     NEGOTIATION_FAILED,
-    RESOURCE_LIMIT,
     InboundNegotiation,
     OutboundNegotiation,
     propose,
@@ -31,7 +30,7 @@ from bethrou.net.negotiation import (
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import serve_ping
 from bethrou.net.reader import ByteReader
-from bethrou.net.stream import YamuxStream
+from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.tcp import configure_link
 from bethrou.net.timeouts import TimeoutQueue
@@ -103,6 +102,8 @@ class Host:
         self._tasks = Tasks(loop)
         self._negotiations = TimeoutQueue(loop, NEGOTIATION_TIMEOUT)
         self._closing = False
+        self._unflushed: set[Link] = set()
+        """Links whose transport is there, also those that are closed but have bytes to send."""
         self.handle(PING, serve_ping)
         self.handle(identify.PROTOCOL_ID, self._serve_identify)
         self.handle(identify.PUSH_PROTOCOL_ID, self._serve_push)
@@ -181,6 +182,8 @@ class Host:
             for link in list(links):
                 link.close("this host is stopping")
         await self._tasks.close()
+        if self._unflushed:
+            await asyncio.wait([link.flushed for link in self._unflushed])
 
     # -- dialling and accepting -------------------------------------------------------------------------------------
 
@@ -229,6 +232,8 @@ class Host:
         self.links.setdefault(link.peer_id, []).append(link)
         self._statements[link] = self._tasks.start(self._identify(link), f"identify {link.peer_id.short}")
         link.closed.add_done_callback(lambda done: self._remove(link, done.result()))
+        self._unflushed.add(link)
+        link.flushed.add_done_callback(lambda done: self._unflushed.discard(link))
         self._events.link_up(link)
         link.start(upgraded)
         return link

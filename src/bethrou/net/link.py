@@ -92,6 +92,8 @@ class Link(asyncio.BufferedProtocol):
         self.bytes_received = 0
         self.closed: asyncio.Future[Exception] = loop.create_future()
         """Done when the link is gone, with the reason."""
+        self.flushed: asyncio.Future[None] = loop.create_future()
+        """Done when its transport is gone, too: the last bytes are with the peer, or will never be."""
         self._loop = loop
         self._clock = clock
         self._transport = transport
@@ -121,6 +123,7 @@ class Link(asyncio.BufferedProtocol):
     def start(self, upgraded: Upgraded) -> None:
         """Begin, with what the upgrade had read too far."""
         if self._transport.is_closing():
+            self.flushed.set_result(None)
             self._lose(LinkLost("the peer closed the connection right after the handshake"))
             return
         self._transport.set_protocol(self)
@@ -157,10 +160,17 @@ class Link(asyncio.BufferedProtocol):
         return await self._muxer.open_stream()
 
     def close(self, reason: str = "closed here") -> None:
-        """Say goodbye and close. Every stream ends; go, js and rust do the same when they hear the goodbye."""
+        """Say goodbye and close. Every stream ends; go, js and rust do the same when they hear the goodbye.
+
+        The transport ends when the peer ends it: closed from here with bytes of the peer unread, the system would
+        answer with a TCP RST and throw away what is still on its way to the peer.
+        """
         if self._failure is None:
             self._muxer.go_away(NORMAL)
-            self._lose(LinkLost(reason))
+            self._end(LinkLost(reason))
+            if not self._transport.is_closing():
+                self._transport.write_eof()
+                self._loop.call_later(_CLOSE_GRACE, self._transport.abort)
 
     def abort(self, error: Exception) -> None:
         """Close without another word."""
@@ -178,6 +188,8 @@ class Link(asyncio.BufferedProtocol):
         return self._buffers.receive_view[start:]
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._failure is not None:
+            return  # closed: only the peer's end of the transport is waited for
         start = ROOM + len(self._partial)
         end = start + nbytes
         self.bytes_received += nbytes
@@ -190,6 +202,8 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # go closes with a TCP RST as a matter of course: an error here is a normal end
+        if not self.flushed.done():
+            self.flushed.set_result(None)
         self._lose(LinkLost("the peer closed the connection" if exc is None else f"connection lost: {exc}"))
 
     def pause_writing(self) -> None:
@@ -287,13 +301,17 @@ class Link(asyncio.BufferedProtocol):
                 stream.reset(0)
 
     def _lose(self, error: Exception) -> None:
+        """Have it over with, and close the transport."""
         if self._failure is not None:
             return
-        self._failure = error
-        self._timer.cancel()
-        self._muxer.close(error)
+        self._end(error)
         if not self._transport.is_closing():
             self._transport.close()
             self._loop.call_later(_CLOSE_GRACE, self._transport.abort)
+
+    def _end(self, error: Exception) -> None:
+        self._failure = error
+        self._timer.cancel()
+        self._muxer.close(error)
         if not self.closed.done():
             self.closed.set_result(error)

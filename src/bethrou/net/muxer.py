@@ -87,6 +87,8 @@ class Muxer:
         self._transport = transport
         self._sealer = sealer
         self._session = session
+        self.waiting = buffers.waiting
+        """What may wait in the streams of this process."""
         self._scratch = buffers.frame
         self._events = events
         self._clock = clock

@@ -17,8 +17,7 @@ from bethrou.net.timeouts import TimeoutQueue
 from bethrou.wire.multistream import Dialer, Listener
 
 NEGOTIATION_FAILED = 0x1001
-RESOURCE_LIMIT = 0x1002
-"""RST codes (go-libp2p core/network, stream error codes)."""
+"""RST code (go-libp2p core/network, stream error codes)."""
 
 
 def propose(stream: YamuxStream, protocols: Sequence[str], first: bytes = b"") -> OutboundNegotiation:

@@ -14,6 +14,9 @@ from bethrou.wire.yamux.state import State
 if TYPE_CHECKING:
     from bethrou.net.muxer import Muxer
 
+RESOURCE_LIMIT = 0x1002
+"""RST code of a stream that there is no room for (go-libp2p core/network, stream error codes)."""
+
 _HIGH_WATER = 64 * 1024
 _LOW_WATER = 16 * 1024
 _COPY_BELOW = 16 * 1024  # a view this small would keep a record's whole buffer alive while it waits
@@ -41,6 +44,7 @@ class YamuxStream(asyncio.Transport):
         "_fin_waiting",
         "_high",
         "_inbox",
+        "_inbox_size",
         "_lost",
         "_low",
         "_muxer",
@@ -61,6 +65,7 @@ class YamuxStream(asyncio.Transport):
         self._buffered: asyncio.BufferedProtocol | None = None
         self._reading = True
         self._inbox: deque[memoryview | bytearray] | None = None
+        self._inbox_size = 0
         self._wakeup = False
         self._eof_pending = False
         self._eof_delivered = False
@@ -134,8 +139,12 @@ class YamuxStream(asyncio.Transport):
                 return
         if self._backlog is None:
             self._backlog = deque()
+        left = len(view) - sent
         self._backlog.append(bytes(view[sent:]))
-        self._backlog_size += len(view) - sent
+        self._backlog_size += left
+        if not self._muxer.waiting.add(left):
+            self.reset(RESOURCE_LIMIT)
+            return
         if self._core.send_window:
             self._muxer.enqueue(self)
         if self._backlog_size > self._high and not self._writer_paused:
@@ -162,7 +171,7 @@ class YamuxStream(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        self._inbox = None
+        self._drop_inbox()
         self.write_eof()
         if self._backlog:
             self._muxer.start_farewell(self)
@@ -219,6 +228,7 @@ class YamuxStream(asyncio.Transport):
         piece = memoryview(self._backlog[0])
         sent = self._muxer.send_turn(self._core, piece)
         self._backlog_size -= sent
+        self._muxer.waiting.remove(sent)
         if sent == len(piece):
             self._backlog.popleft()
         elif sent:
@@ -273,6 +283,9 @@ class YamuxStream(asyncio.Transport):
             last += data
         else:
             self._inbox.append(bytearray(data))
+        self._inbox_size += len(data)
+        if not self._muxer.waiting.add(len(data)):
+            self.reset(RESOURCE_LIMIT)
 
     def _wake(self) -> None:
         if not self._wakeup:
@@ -282,19 +295,29 @@ class YamuxStream(asyncio.Transport):
     def _deliver_inbox(self) -> None:
         self._wakeup = False
         while self._inbox and self._reading and not self._closing:
-            self._deliver(self._inbox.popleft())
+            data = self._inbox.popleft()
+            self._inbox_size -= len(data)
+            self._muxer.waiting.remove(len(data))
+            self._deliver(data)
         if self._closing or not self._reading:
             return
         self._muxer.grant(self._core)  # credit that was withheld while reading was paused
         if self._eof_pending and not self._inbox:
             self._deliver_eof()
 
+    def _drop_inbox(self) -> None:
+        self._muxer.waiting.remove(self._inbox_size)
+        self._inbox_size = 0
+        self._inbox = None
+
     def _finish(self, error: Exception | None) -> None:
         if self._lost:
             return
         self._lost = True
         self._core.owner = None
-        self._backlog = self._inbox = None
+        self._drop_inbox()
+        self._muxer.waiting.remove(self._backlog_size)
+        self._backlog = None
         self._backlog_size = 0
         self._muxer.end_farewell(self)
         self._muxer.linger(self._core)
