@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 
@@ -183,14 +184,20 @@ async def test_an_application_that_aborts_leaves_nothing_behind(
         assert {event.result for event in node.events.of(RequestEnded)} == {"aborted"}
 
 
+def linger(writer: asyncio.StreamWriter) -> None:
+    """Have the connection's end be a TCP reset."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None:  # it may be gone already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def resets(after: int) -> Habit:
     """Reads `after` bytes, then resets the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, visit: Visit) -> None:
         if after:
             visit.take(await reader.readexactly(after))
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        linger(writer)
         visit.end = "reset"
 
     return serve
@@ -215,6 +222,39 @@ async def test_a_destination_that_resets_leaves_nothing_behind(key: NetworkKey, 
         await nothing_is_left(client, node)
         results = [event.result for event in client.events.of(RequestEnded)]
         assert len(results) == 40
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_either_side_may_go_at_any_moment(key: NetworkKey, host: str) -> None:
+    """Also in the moment when a reader hands over to the splice."""
+    rng = random.Random(7)
+
+    async def fickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, visit: Visit) -> None:
+        if rng.random() < 0.3:
+            writer.write(bytes(rng.randrange(200_000)))
+        await asyncio.sleep(rng.choice([0, 0, 0.005]))
+        linger(writer)
+        visit.end = "reset"
+
+    async with (
+        running_node(key) as node,
+        running_client(key, [node.address]) as client,
+        target(fickle) as far,
+    ):
+
+        async def one() -> None:
+            await asyncio.sleep(0.1 * rng.random())
+            _, writer = await asyncio.open_connection(*client.proxy)
+            payload = bytes(rng.choice([0, 10, 100_000]))
+            writer.write(GREETING + connect_request(host, far.port) + payload)
+            for _ in range(rng.randrange(15)):
+                await asyncio.sleep(0)
+            linger(writer)
+            writer.transport.abort()
+
+        for _ in range(3):
+            await asyncio.gather(*(one() for _ in range(200)))
+        await nothing_is_left(client, node)
 
 
 async def test_50_aborts_leave_no_descriptor_open(network: Network) -> None:

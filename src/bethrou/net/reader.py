@@ -23,7 +23,17 @@ class ByteReader(asyncio.Protocol):
     what was asked for.
     """
 
-    __slots__ = ("_buffer", "_decode", "_eof", "_error", "_paused", "_waiter", "on_lost", "transport")
+    __slots__ = (
+        "_buffer",
+        "_decode",
+        "_eof",
+        "_error",
+        "_lost",
+        "_paused",
+        "_waiter",
+        "on_lost",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -37,6 +47,7 @@ class ByteReader(asyncio.Protocol):
         self._buffer = bytearray(surplus)
         self._waiter: asyncio.Future[None] | None = None
         self._eof = False
+        self._lost = False
         self._error: Exception | None = None
         self._paused = False
 
@@ -102,6 +113,11 @@ class ByteReader(asyncio.Protocol):
         """Whether the peer has ended its direction; a protocol that takes over will not be told again."""
         return self._eof
 
+    @property
+    def lost(self) -> bool:
+        """Whether the pipe is gone; a protocol that takes over will not be told again."""
+        return self._lost
+
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,7 +138,7 @@ class ByteReader(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._eof = True
+        self._eof = self._lost = True
         self._error = exc or self._error
         self._wake()
         if self.on_lost is not None:

@@ -30,8 +30,9 @@ class Splice:
     """Joins `left` and `right`. `finished` is called once, when both transports are done with.
 
     Bytes that were read too far before go in as `from_left` and `from_right`. `left_ended` and `right_ended` say that
-    a side's EOF was seen before the splice took over. A side with a scratch buffer reads to it, which is for sockets
-    whose other side consumes at once what it is given (a `YamuxStream`); one without is given data by its transport.
+    a side's EOF was seen before the splice took over, `left_lost` and `right_lost` that its transport is gone. A side
+    with a scratch buffer reads to it, which is for sockets whose other side consumes at once what it is given (a
+    `YamuxStream`); one without is given data by its transport.
 
     `hold_fin_from_left`: seconds for which EOF from `left` is held back while `right` still sends: a peer that ends
     the whole stream at the first EOF (Go's `/bethrou/proxy/1.0.0`) would otherwise lose its answer.
@@ -62,6 +63,8 @@ class Splice:
         from_right: bytes = b"",
         left_ended: bool = False,
         right_ended: bool = False,
+        left_lost: bool = False,
+        right_lost: bool = False,
         hold_fin_from_left: float | None = None,
     ) -> None:
         self._loop = loop
@@ -81,6 +84,11 @@ class Splice:
             self._left.forward(from_left)
         if from_right:
             self._right.forward(from_right)
+        if left_lost or right_lost:
+            for side, lost in ((self._left, left_lost), (self._right, right_lost)):
+                if lost:
+                    self.lost(side, None)
+            return
         if left_ended:
             self.ended(self._left)
         if right_ended:

@@ -43,12 +43,12 @@ _FAILURES = {
 class EarlyBytes(asyncio.Protocol):
     """Keeps what a destination says before the splice takes over: some servers speak first."""
 
-    __slots__ = ("data", "ended", "error")
+    __slots__ = ("data", "ended", "lost")
 
     def __init__(self) -> None:
         self.data = b""
         self.ended = False
-        self.error: Exception | None = None
+        self.lost = False
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -58,8 +58,7 @@ class EarlyBytes(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.ended = True
-        self.error = exc
+        self.ended = self.lost = True
 
 
 async def reach(

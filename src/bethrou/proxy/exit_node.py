@@ -206,6 +206,8 @@ class ExitNode:
             from_right=early.data,
             left_ended=reader.ended,
             right_ended=early.ended,
+            left_lost=reader.lost,
+            right_lost=early.lost,
         )
 
     def _splice_ended(self, request: _Request, end: SpliceEnd) -> None:

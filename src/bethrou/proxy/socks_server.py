@@ -119,7 +119,7 @@ class SocksServer:
             sock.close()
             return
         wanted = await connection.wanted
-        if wanted is not None:
+        if wanted is not None and not connection.lost:
             task = asyncio.current_task()
             assert task is not None
             connection.on_lost = task.cancel
@@ -169,6 +169,8 @@ class SocksServer:
             from_right=accepted.reader.detach(),
             left_ended=connection.ended,
             right_ended=accepted.reader.ended,
+            left_lost=connection.lost,
+            right_lost=accepted.reader.lost,
             hold_fin_from_left=None if accepted.half_close else self._half_close_wait,
         )
 
