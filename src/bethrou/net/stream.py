@@ -322,7 +322,11 @@ class YamuxStream(asyncio.Transport):
         self._muxer.end_farewell(self)
         self._muxer.linger(self._core)
         if self._protocol is not None:
-            self._muxer.loop.call_soon(self._protocol.connection_lost, error)
+            self._muxer.loop.call_soon(self._tell_lost, error)
+
+    def _tell_lost(self, error: Exception | None) -> None:
+        """Tell whoever is on top now: a reader may have handed over since the stream was lost."""
+        self.get_protocol().connection_lost(error)
 
 
 def _fill(protocol: asyncio.BufferedProtocol, data: memoryview) -> None:
