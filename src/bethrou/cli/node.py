@@ -7,12 +7,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from bethrou.cli import options
-from bethrou.cli.program import run_program
+from bethrou.cli.program import run_program, warn
 
 SWITCHES = ("--discover", "--relay-mode")
 """Options without a value that Go's program has too."""
 
-app = options.new_app("An exit node: members' traffic leaves the private network here.", "bethrou-node")
+_PROGRAM = "bethrou-node"
+
+app = options.new_app("An exit node: members' traffic leaves the private network here.", _PROGRAM)
 
 
 @app.callback()
@@ -25,6 +27,7 @@ _LATER = "Discovery and relays (as in Go; in a later version)"
 
 @app.command()
 def start(
+    context: typer.Context,
     listen: Annotated[
         list[str] | None,
         typer.Option(
@@ -131,6 +134,11 @@ def start(
     """Start the node. SIGTERM or Ctrl-C stops it; live connections may finish."""
     from bethrou.cli.start_node import start_node
 
+    if discover_pass and _is_on_command_line(context, "discover_pass"):
+        warn(
+            _PROGRAM, "everybody on this machine can read --discover-pass; set BETHROU_DISCOVER_PASS instead"
+        )
+
     given = {
         "listen": listen,
         "key": key,
@@ -155,9 +163,14 @@ def start(
     start_node({field: value for field, value in given.items() if value not in (None, [])})
 
 
+def _is_on_command_line(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def run() -> NoReturn:
     """The program `bethrou-node`."""
-    run_program("bethrou-node", app, SWITCHES)
+    run_program(_PROGRAM, app, SWITCHES)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,14 @@ def run_program(name: str, app: typer.Typer, switches: Sequence[str] = ()) -> No
     sys.exit(0)
 
 
+def warn(name: str, message: str) -> None:
+    """Say something on stderr before there is a log."""
+    print(f"{name}: {printable(message)}", file=sys.stderr)
+
+
 def fail(name: str, message: str, status: int) -> NoReturn:
     """End the process with one line on stderr."""
-    print(f"{name}: {printable(message)}", file=sys.stderr)
+    warn(name, message)
     sys.exit(status)
 
 

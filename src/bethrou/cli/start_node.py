@@ -13,24 +13,20 @@ from bethrou.cli.process import run_loop, settle
 from bethrou.cli.running_node import RunningNode
 from bethrou.cli.said import say
 from bethrou.config import NodeConfig, node_config
-from bethrou.errors import ConfigError
-from bethrou.net.addresses import is_loopback
+from bethrou.errors import AddressError, ConfigError
+from bethrou.net.addresses import is_loopback, tcp_endpoint
 from bethrou.ops import logs
 from bethrou.ops.log_events import NODE_WORDS, EventLog
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.psk import NetworkKey
 
-PASSWORD_WARNING = (
-    "the value of --discover-pass can be read by everyone on this machine; "
-    "set the environment variable BETHROU_DISCOVER_PASS instead"
-)
-
 
 def start_node(options: Mapping[str, Any]) -> NoReturn:
     """Run a node with `options` (keys as NodeConfig's fields) until it is stopped. Raises UserErrors."""
     config = node_config(options)
     _refuse_later_features(config)
+    _check_listen(config)
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     key = keyfiles.load_network_key(config.key, log)
     identity = keyfiles.load_or_create_identity(config.identity, log)
@@ -64,6 +60,15 @@ def describe_node(addresses: list[Multiaddr], identity: Identity, key: NetworkKe
         note = "  # from this machine only" if is_loopback(address) else ""
         lines.append(f"      - {address}{note}")
     return "\n".join(lines)
+
+
+def _check_listen(config: NodeConfig) -> None:
+    """Refuse addresses of other transports before anything is written."""
+    for address in config.listen:
+        try:
+            tcp_endpoint(address)
+        except AddressError as error:
+            raise ConfigError(f"--listen: {error}") from None
 
 
 def _refuse_later_features(config: NodeConfig) -> None:

@@ -84,7 +84,7 @@ class ServerConfig(Block):
         if not (self.credentials or self.open or self.listen.is_loopback):
             raise refuse(
                 f"listen {quoted(str(self.listen))} can be reached from other machines and no user is set: "
-                "set user and pass, or open: true to let everybody in"
+                "set user and pass, or open: true (option --open) to let everybody in"
             )
         return self
 
