@@ -123,6 +123,7 @@ class YamuxStream(asyncio.Transport):
         if not 0 <= low <= high:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._high, self._low = high, low
+        self._pause_if_full()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._fin_waiting or not self._core.state.can_send:
@@ -147,9 +148,7 @@ class YamuxStream(asyncio.Transport):
             return
         if self._core.send_window:
             self._muxer.enqueue(self)
-        if self._backlog_size > self._high and not self._writer_paused:
-            self._writer_paused = True
-            self.get_protocol().pause_writing()
+        self._pause_if_full()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -255,15 +254,41 @@ class YamuxStream(asyncio.Transport):
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _pause_if_full(self) -> None:
+        if self._backlog_size > self._high and not self._writer_paused:
+            self._writer_paused = True
+            self.get_protocol().pause_writing()
+
     def _deliver(self, data: memoryview | bytearray) -> None:
         size = len(data)
         if self._buffered is None:
             self._protocol.data_received(data)  # type: ignore[union-attr]
         else:
-            _fill(self._buffered, memoryview(data))
+            size = self._fill(self._buffered, memoryview(data))
         self._core.window.consume(size)
-        if self._reading:
+        if self._reading and not self._closing:
             self._muxer.grant(self._core)
+
+    def _fill(self, protocol: asyncio.BufferedProtocol, data: memoryview) -> int:
+        """Hand `data` to a protocol that reads into its own buffer; how much it took before it paused or left."""
+        taken, size = 0, len(data)
+        while taken < size:
+            buffer = memoryview(protocol.get_buffer(size - taken)).cast("B")
+            count = min(len(buffer), size - taken)
+            if not count:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            buffer[:count] = data[taken : taken + count]
+            protocol.buffer_updated(count)
+            taken += count
+            if self._buffered is not protocol or not self._reading or self._closing:
+                break
+        if taken < size and not self._closing:
+            if self._inbox is None:
+                self._inbox = deque()
+            self._inbox.appendleft(data[taken:])
+            self._count_kept(size - taken)
+            self._wake()
+        return taken
 
     def _deliver_eof(self) -> None:
         if self._eof_delivered or self._closing:
@@ -283,8 +308,11 @@ class YamuxStream(asyncio.Transport):
             last += data
         else:
             self._inbox.append(bytearray(data))
-        self._inbox_size += len(data)
-        if not self._muxer.waiting.add(len(data)):
+        self._count_kept(len(data))
+
+    def _count_kept(self, size: int) -> None:
+        self._inbox_size += size
+        if not self._muxer.waiting.add(size):
             self.reset(RESOURCE_LIMIT)
 
     def _wake(self) -> None:
@@ -327,13 +355,3 @@ class YamuxStream(asyncio.Transport):
     def _tell_lost(self, error: Exception | None) -> None:
         """Tell whoever is on top now: a reader may have handed over since the stream was lost."""
         self.get_protocol().connection_lost(error)
-
-
-def _fill(protocol: asyncio.BufferedProtocol, data: memoryview) -> None:
-    """Hand `data` to a protocol that reads into its own buffer."""
-    while data:
-        buffer = memoryview(protocol.get_buffer(len(data))).cast("B")
-        size = min(len(buffer), len(data))
-        buffer[:size] = data[:size]
-        protocol.buffer_updated(size)
-        data = data[size:]

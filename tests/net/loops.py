@@ -1,0 +1,36 @@
+"""The event loops that tests run on, each with a watchdog: a test that hangs ends with what it was waiting for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import uvloop
+
+from net.clock import SkippingLoop
+
+PATIENCE = 20.0
+"""Seconds for tests that take milliseconds: a busy machine is no failure."""
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def _watched(make: LoopFactory) -> LoopFactory:
+    def factory() -> asyncio.AbstractEventLoop:
+        loop = make()
+        loop.call_later(PATIENCE, _give_up, loop)
+        return loop
+
+    return factory
+
+
+def _give_up(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel(f"the test did not end within {PATIENCE:g} s")
+
+
+BOTH: dict[str, LoopFactory] = {
+    "asyncio": _watched(asyncio.SelectorEventLoop),
+    "uvloop": _watched(uvloop.new_event_loop),
+}
+SKIPPING: dict[str, LoopFactory] = {"skipping": SkippingLoop}
