@@ -53,7 +53,7 @@ class RunningNode:
         """Where it listens, ports chosen."""
         ports = frozenset(port for address in self.addresses if (port := address.tcp_port) is not None)
         self._policy = Policy(allow=config.allow, deny=config.deny, own_ports=ports)
-        self._state = StateService(loop, config.grace, config.name or "", config.tags)
+        self._state = StateService(loop, config.grace, config.name or "", config.tags, time.process_time)
         self.host.handle(STATE_PROTOCOL, self._state.serve)
         self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
 
@@ -85,6 +85,8 @@ class RunningNode:
 
     def _judge(self, address: Address, port: int) -> str | None:
         own = self._own.current(self._loop.time())
+        if self.host.observed.believed:
+            own |= self.host.observed.believed
         if own != self._policy.own_addresses:
             self._policy = dataclasses.replace(self._policy, own_addresses=own)
         denial = self._policy.judge(address, port)

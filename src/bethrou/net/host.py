@@ -27,6 +27,7 @@ from bethrou.net.negotiation import (
     OutboundNegotiation,
     propose,
 )
+from bethrou.net.observed import ObservedAddresses
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import serve_ping
 from bethrou.net.reader import ByteReader
@@ -92,6 +93,8 @@ class Host:
         self.budget = WindowBudget()
         self.links: dict[PeerId, list[Link]] = {}
         """Links that are up, the oldest first."""
+        self.observed = ObservedAddresses()
+        """Where peers see us."""
         self._config = config
         self._events = config.events
         self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
@@ -244,6 +247,7 @@ class Host:
             links.remove(link)
         if not links:
             self.links.pop(link.peer_id, None)
+            self.observed.forget(link.peer_id)
         task = self._statements.pop(link, None)
         if task is not None:
             task.cancel()
@@ -268,9 +272,12 @@ class Host:
 
     async def _identify(self, link: Link) -> Identify | None:
         try:
-            return await identify.ask(link)
+            statement = await identify.ask(link)
         except LinkLost:
             return None
+        if statement is not None:
+            self.observed.note(link.peer_id, statement.observed_addr)
+        return statement
 
     def statement(self, link: Link) -> Identify:
         """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""

@@ -2,12 +2,13 @@
 
 It is the only channel for that: a GOAWAY would make go close the link, and identify push is rate-limited. A member
 opens one stream a link; the exit sends its state at once and on every change, at most once a second. Load alone is
-sent with the next change of state, or every few seconds.
+sent when it has changed by a good deal.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from bethrou.net.link import Link
 from bethrou.net.stream import YamuxStream
@@ -16,6 +17,7 @@ from bethrou.wire.state_message import PROTOCOL, StateMessage
 _INTERVAL = 1.0  # seconds between two messages at least
 _MAX_UNREAD = 16 * 1024  # bytes that a member may leave unread before its stream is reset
 _LOAD_STEP = 64  # requests by which the load must have changed to be worth a message
+_CPU_STEP = 0.1  # share of a core, likewise
 
 __all__ = ["PROTOCOL", "StateService"]
 
@@ -23,16 +25,25 @@ __all__ = ["PROTOCOL", "StateService"]
 class StateService:
     """The state of this exit, and the members who are told of it.
 
-    `streams` is kept up to date by the exit node; `draining` is set by whoever stops the node.
+    `streams` is kept up to date by the exit node; `draining` is set by whoever stops the node. `cpu_seconds` says how
+    much processor time this process has used.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, grace: float, name: str, tags: tuple[str, ...]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        grace: float,
+        name: str,
+        tags: tuple[str, ...],
+        cpu_seconds: Callable[[], float],
     ) -> None:
         self.streams = 0
         """Requests being carried."""
         self.draining = False
         self._loop = loop
+        self._cpu_seconds = cpu_seconds
+        self._cpu_then = (loop.time(), cpu_seconds())
+        self._cpu = 0.0
         self._grace = grace
         self._name = name
         self._tags = tags
@@ -63,8 +74,19 @@ class StateService:
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(_INTERVAL, self._look) if self._members else None
-        if abs(self.streams - self._told) >= _LOAD_STEP:
+        told = self._cpu
+        self._measure_cpu()
+        if abs(self.streams - self._told) >= _LOAD_STEP or abs(self._cpu - told) >= _CPU_STEP:
             self._tell()
+        else:
+            self._cpu = told
+
+    def _measure_cpu(self) -> None:
+        now, used = self._loop.time(), self._cpu_seconds()
+        then, used_then = self._cpu_then
+        if now > then:
+            self._cpu = min(1.0, (used - used_then) / (now - then))
+            self._cpu_then = (now, used)
 
     def _tell(self) -> None:
         self._told = self.streams
@@ -80,6 +102,7 @@ class StateService:
             draining=self.draining,
             grace=self._grace,
             streams=self.streams,
+            cpu=self._cpu,
             name=self._name,
             tags=self._tags,
         ).encode()
