@@ -83,7 +83,8 @@ class Program:
 
     def allow_descriptors(self, count: int) -> None:
         """From now on it may have so many open, and no more."""
-        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, count))
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, hard))
 
     @property
     def sockets(self) -> int:
@@ -177,7 +178,10 @@ class Programs:
 
     def client(self, nodes: Sequence[NodeProgram], *arguments: str, **options: Any) -> ClientProgram:
         """A client of `nodes`."""
-        addresses = [node.address for node in nodes]
+        return self.client_of([node.address for node in nodes], *arguments, **options)
+
+    def client_of(self, addresses: Sequence[str], *arguments: str, **options: Any) -> ClientProgram:
+        """A client of the exits at `addresses`, with peer IDs."""
         return self._keep(ClientProgram(self._new_folder(), addresses, *arguments, **options))
 
     def stop(self) -> None:
