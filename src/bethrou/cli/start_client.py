@@ -50,6 +50,7 @@ async def _serve(config: ClientConfig, key: NetworkKey, log: logs.Logger) -> Non
     )
     await drain_and_close(client, config.grace, signals)
     log.info("stopped")
+    log.flush()
 
 
 def describe_client(socks_address: tuple[str, int], config: ClientConfig, key: NetworkKey) -> str:

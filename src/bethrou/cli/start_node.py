@@ -44,6 +44,7 @@ async def _serve(config: NodeConfig, key: NetworkKey, identity: Identity, log: l
     log.info("stopping: no new requests, live ones may finish", requests=node.active, grace=config.grace)
     await drain_and_close(node, config.grace, signals)
     log.info("stopped")
+    log.flush()
 
 
 def describe_node(addresses: list[Multiaddr], identity: Identity, key: NetworkKey) -> str:

@@ -12,7 +12,7 @@ from bethrou.wire.pnet import ROOM, address_of
 RECEIVE_SIZE = 256 * 1024
 """Bytes that one read of a link takes at most, beyond the rest of an unfinished record."""
 
-SOCKET_SIZE = 128 * 1024
+SOCKET_SIZE = 64 * 1024
 """Bytes that one read of an application's or a destination's socket takes at most."""
 
 

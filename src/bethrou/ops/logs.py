@@ -13,6 +13,7 @@ nothing here guesses what might be one. Callers never pass any.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -97,7 +98,11 @@ class Logger:
     def _write(self, level: str, event: str, fields: Fields) -> None:
         if self._bound:
             fields = {**self._bound, **fields}
-        self._stream.write(self._line(level, event, fields))
+        self._stream.write(self._line(level, event, fields), urgent=level in ("warn", "error"))
+
+    def flush(self) -> None:
+        """Write what waits for the end of the loop's turn: for the last line of a program."""
+        self._stream.flush()
 
 
 def configure(
@@ -115,14 +120,31 @@ def configure(
 
 
 class _Stream:
-    """Writes a line whole and at once, and never fails its caller."""
+    """Writes whole lines, and never fails its caller.
+
+    In an event loop the lines of a turn are written together at its end: a busy exit has a dozen, and each write would
+    be a system call. What must not be lost with the process is written with `urgent`, or followed by `flush`.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lines: list[str] = []
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, urgent: bool) -> None:
+        self._lines.append(line)
+        if urgent:
+            self.flush()
+        elif len(self._lines) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:  # there is no loop
+                self.flush()
+
+    def flush(self) -> None:
+        text = "".join(self._lines)
+        self._lines.clear()
         try:
-            self._stream.write(line)
+            self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
             # A full disk, a closed pipe or stream: no reason to end somebody's connection.
