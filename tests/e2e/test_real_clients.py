@@ -30,12 +30,12 @@ from proxy.dns_server import DnsServerForTests
 PAYLOAD = Payload(16 * MIB, seed=1)
 
 
-async def run(*command: str | Path, env: dict[str, str] | None = None, data: bytes = b"") -> bytes:
+async def run(*command: str | Path, env: dict[str, str] | None = None, data: bytes | None = None) -> bytes:
     """What a program prints; it must end well."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         env={**os.environ, **(env or {})},
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -164,12 +164,14 @@ class ssh_server:  # noqa: N801
             f"ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nAuthorizedKeysFile {user_key}.pub\n"
             f"PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nLogLevel ERROR\n"
         )
-        self._process = await asyncio.create_subprocess_exec(
-            sshd, "-D", "-e", "-f", config, stderr=subprocess.PIPE
-        )
+        log = self._folder / "sshd.log"
+        with log.open("wb") as stderr:  # no pipe: its sessions hold it open for longer than it lives itself
+            self._process = await asyncio.create_subprocess_exec(
+                sshd, "-D", "-e", "-f", config, stdin=subprocess.DEVNULL, stderr=stderr
+            )
         async with asyncio.timeout(10):
             while True:
-                assert self._process.returncode is None, await self._process.stderr.read()  # type: ignore[union-attr]
+                assert self._process.returncode is None, log.read_text()
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                     writer.close()

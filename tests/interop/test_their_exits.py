@@ -8,10 +8,12 @@ from collections import Counter
 import pytest
 
 from bethrou.events import RequestEnded
+from bethrou.proxy import exit_client
 from bethrou.wire.psk import NetworkKey
 from interop.peers import Peer, Peers, each_exit, each_go_peer
 from live.applications import Refused, application, open_application, refusal
 from live.members import Client, running_client, running_node
+from live.obstacles import deaf_listener
 from live.payload import MIB, Payload
 from live.targets import banner, echo, endless, fingerprint, hashes, request_then_slow_answer, source, target
 from live.waiting import until
@@ -82,6 +84,22 @@ async def test_failures_reach_the_application(peers: Peers, key: NetworkKey, nam
         assert await refusal(client.proxy, "127.0.0.1", gone.port) == 0x05
         assert await refusal(client.proxy, "no-such-name.invalid", 80) == 0x04
         assert client.app.pool.exits[exit_.id].health.failures == 0
+        await all_streams_gone(client, exit_)
+
+
+@each_exit
+async def test_a_destination_that_never_answers_is_not_the_exits_fault(
+    peers: Peers, key: NetworkKey, name: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 1.0.0 exit says nothing while it dials, and Go's sets no limit to that."""
+    monkeypatch.setattr(exit_client, "ANSWER_TIMEOUT", 0.5)
+    exit_ = await peers.exit(name, "--mode", mode)
+    async with running_client(key, [exit_.address]) as client, target(echo) as far:
+        with deaf_listener() as deaf:
+            asking = [refusal(client.proxy, "127.0.0.1", deaf.port) for _ in range(10)]
+            assert await asyncio.gather(*asking) == [0x06] * 10
+        assert client.app.pool.exits[exit_.id].health.failures == 0
+        assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
         await all_streams_gone(client, exit_)
 
 
@@ -187,6 +205,7 @@ async def test_streams_that_one_exit_refuses_go_to_another(peers: Peers, key: Ne
     async with running_node(key) as node, running_client(key, [exit_.address, node.address]) as client:
         async with target(echo) as far:
             assert await echo_at_once(client, far.port, 300) == {0x00: 300}
+            await until(lambda: len(client.events.of(RequestEnded)) == 300)
         carried = Counter(event.peer for event in client.events.of(RequestEnded))
         assert carried[exit_.id] >= 64
 

@@ -24,7 +24,7 @@ async def test_a_wrong_key_on_their_exit_is_named(peers: Peers, key: NetworkKey,
     other = peers.write_key(NetworkKey.generate(os.urandom))
     exit_ = await peers.exit(name, key_file=other)
     async with running_client(key, [exit_.address], wait=False) as client:
-        failed = await client.events.wait(DialFailed, timeout=12)
+        failed = await client.events.wait(DialFailed, timeout=10.5)
         assert "network key" in failed.reason
         assert not exit_.events("identified")
 
@@ -34,7 +34,7 @@ async def test_a_wrong_key_on_their_client_is_named(peers: Peers, key: NetworkKe
     other = peers.write_key(NetworkKey.generate(os.urandom))
     async with running_node(key) as node:
         peer = await peers.client(name, node.address, key_file=other)
-        refused = await node.events.wait(StrangerRefused, timeout=12)
+        refused = await node.events.wait(StrangerRefused, timeout=10.5)
         assert "network key" in refused.reason
         await peer.event("failed")
         assert not node.events.of(LinkOpened)
