@@ -17,7 +17,7 @@ import pytest
 
 from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
-from conftest import missing
+from conftest import missing, needs
 from live.waiting import PATIENCE
 
 Line = dict[str, Any]
@@ -37,6 +37,8 @@ def _built(name: str) -> tuple[int, str]:
 
 def runnable(name: str) -> str:
     """The peer's program, built if need be. Skips the test where a tool for that is missing."""
+    if name == "js":
+        needs("node")  # to run it, also when it was built already
     status, text = _built(name)
     if status == _TOOL_MISSING:
         missing("node" if name == "js" else "go", text)
