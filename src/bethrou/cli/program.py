@@ -6,6 +6,7 @@ Status 0: done, or stopped by a signal. 1: the world failed (an address in use i
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -33,6 +34,8 @@ def run_program(name: str, app: typer.Typer, switches: Sequence[str] = ()) -> No
     if sys.argv[1:] == ["--version"]:
         print(f"{name} {__version__}")
         sys.exit(0)
+    # Until there is something to stop, a request to stop is simply carried out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         app(args=list(plain_switches(sys.argv[1:], switches)), prog_name=name)
     except UserError as error:
