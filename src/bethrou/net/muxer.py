@@ -46,6 +46,7 @@ MAX_UNACKNOWLEDGED = 256
 _SMALL = 2048
 _BATCH = 16 * 1024
 _MIN_FRAME = 16 * 1024  # do not cut a large write for less room than this
+_UNPARK_AT_ONCE = 2
 _MAX_UNSENT = 8 * 1024 * 1024
 LINGER = 30.0
 """Seconds that a closed stream waits for the peer's FIN before it is reset."""
@@ -99,6 +100,10 @@ class Muxer:
         self._ready: deque[YamuxStream] = deque()
         self._unanswered: list[StreamCore] = []
         self._lingering = TimeoutQueue(loop, LINGER)
+        self._bulk: dict[YamuxStream, None] = {}
+        """Streams that have sent large frames since the transport was last full, in order."""
+        self._parked: deque[YamuxStream] = deque()
+        """Streams whose writers wait until the transport takes bytes again."""
         self._limit = SendLimit()
         self._largest_frame = 0
         self._written = 0
@@ -260,6 +265,11 @@ class Muxer:
         """The transport below takes no more for now."""
         self._paused = True
         self._limit.filled(self._clock(), self._drained)
+        # Whoever sends in bulk would read more now only to have it copied to a backlog.
+        for stream in self._bulk:
+            if stream.park():
+                self._parked.append(stream)
+        self._bulk.clear()
 
     def resume_writing(self) -> None:
         """The transport below takes bytes again."""
@@ -267,6 +277,15 @@ class Muxer:
         if self._limit.emptied(self._clock(), self._drained):
             self._apply_limit()
         self._serve()
+        self._unpark()
+
+    def _unpark(self) -> None:
+        """Let a few of the parked writers go on, those first who have waited longest; more in the next turn."""
+        for _ in range(_UNPARK_AT_ONCE):
+            if self._parked and not self._paused:
+                self._parked.popleft().unpark()
+        if self._parked and not self._paused:
+            self._schedule_flush()
 
     @property
     def _drained(self) -> int:
@@ -286,6 +305,8 @@ class Muxer:
         self._lost = error
         self._lingering.close()
         self._ready.clear()
+        self._parked.clear()
+        self._bulk.clear()
         self._gathered.clear()
         for core in list(self._session.streams.values()):
             owner = core.owner
@@ -314,6 +335,7 @@ class Muxer:
             core.send_window -= size
             self._gather(header(DATA, core.take_flags(), core.id, size) + data[:size])
             return size
+        self._bulk[core.owner] = None
         room = MAX_PLAINTEXT - self._gathered_size - HEADER_SIZE
         if room < size and room < _MIN_FRAME:
             self._seal_gathered()
@@ -352,6 +374,8 @@ class Muxer:
             self.flush()
             if self._ready and not self._paused:
                 self._serve()
+            if self._parked and not self._paused:
+                self._unpark()
 
     def flush(self) -> None:
         """Send what has gathered; streams that the peer opened are acknowledged now if nothing else did."""

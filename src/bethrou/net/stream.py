@@ -48,6 +48,7 @@ class YamuxStream(asyncio.Transport):
         "_lost",
         "_low",
         "_muxer",
+        "_parked",
         "_protocol",
         "_reading",
         "_wakeup",
@@ -73,6 +74,7 @@ class YamuxStream(asyncio.Transport):
         self._backlog_size = 0
         self._fin_waiting = False
         self._writer_paused = False
+        self._parked = False
         self._high, self._low = _HIGH_WATER, _LOW_WATER
         self._closing = False
         self._lost = False
@@ -240,9 +242,25 @@ class YamuxStream(asyncio.Transport):
             if self._closing:
                 self._muxer.end_farewell(self)
                 self._finish(None)
-        if self._writer_paused and self._backlog_size <= self._low and not self._lost:
-            self._writer_paused = False
-            self.get_protocol().resume_writing()
+        self._resume_writer()
+
+    def park(self) -> bool:
+        """The link is full: have the writer wait before there is a backlog. Whether `unpark` is to follow.
+
+        Not one that has asked for a longer backlog than usual (`set_write_buffer_limits`): it shall have it.
+        """
+        if self._parked or self._lost or self._protocol is None or self._high > _HIGH_WATER:
+            return False
+        self._parked = True
+        if not self._writer_paused:
+            self._writer_paused = True
+            self._protocol.pause_writing()
+        return True
+
+    def unpark(self) -> None:
+        """The link takes bytes again."""
+        self._parked = False
+        self._resume_writer()
 
     @property
     def stalled(self) -> bool:
@@ -332,6 +350,11 @@ class YamuxStream(asyncio.Transport):
         self._muxer.grant(self._core)  # credit that was withheld while reading was paused
         if self._eof_pending and not self._inbox:
             self._deliver_eof()
+
+    def _resume_writer(self) -> None:
+        if self._writer_paused and not self._parked and self._backlog_size <= self._low and not self._lost:
+            self._writer_paused = False
+            self.get_protocol().resume_writing()
 
     def _drop_inbox(self) -> None:
         self._muxer.waiting.remove(self._inbox_size)
