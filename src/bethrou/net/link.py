@@ -21,6 +21,8 @@ from bethrou.errors import LinkLost, MuxerError, PeerError
 from bethrou.net.buffers import Buffers
 from bethrou.net.muxer import Muxer
 from bethrou.net.stream import YamuxStream
+from bethrou.net.tcp import end_writing
+from bethrou.wire.identify import Identify
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.noise.records import LENGTH_SIZE, RecordOpener, RecordSealer
 from bethrou.wire.noise.secure_channel import SecureSession
@@ -90,6 +92,8 @@ class Link(asyncio.BufferedProtocol):
         self.path = path
         self.opened_at = loop.time()
         self.bytes_received = 0
+        self.statement: Identify | None = None
+        """What the peer last said of itself (identify or push), as soon as it has."""
         self.closed: asyncio.Future[Exception] = loop.create_future()
         """Done when the link is gone, with the reason."""
         self.flushed: asyncio.Future[None] = loop.create_future()
@@ -169,7 +173,7 @@ class Link(asyncio.BufferedProtocol):
             self._muxer.go_away(NORMAL)
             self._end(LinkLost(reason))
             if not self._transport.is_closing():
-                self._transport.write_eof()
+                end_writing(self._transport)
                 self._loop.call_later(_CLOSE_GRACE, self._transport.abort)
 
     def abort(self, error: Exception) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bethrou.errors import StreamReset
+from bethrou.net.tcp import end_writing
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Splice:
             and not side.other.transport.is_closing()
             and side.other.transport.can_write_eof()
         ):
-            side.other.transport.write_eof()
+            end_writing(side.other.transport)
         if self._left.ended and self._right.ended and self._held_timer is None:
             self._left.transport.close()
             self._right.transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 LISTEN_BACKLOG = 4096
@@ -47,3 +48,9 @@ def limit_unsent(transport: asyncio.BaseTransport, size: int) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         _set(sock, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", size)
+
+
+def end_writing(transport: asyncio.WriteTransport) -> None:
+    """End our direction. When the connection is gone already, asyncio's raises; it tells its protocol, too."""
+    with contextlib.suppress(OSError):
+        transport.write_eof()
