@@ -146,6 +146,8 @@ class Muxer:
     def receive(self, plaintext: memoryview) -> None:
         """Act on decrypted bytes. Raises `MuxerError` for what ends the session."""
         for what, core, value in self._session.receive(plaintext):
+            if self._lost is not None:
+                return
             if core is None:
                 self._receive_session_event(what, value)
             elif what is Seen.DATA:
