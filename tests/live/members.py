@@ -44,7 +44,7 @@ class Events:
         def found() -> list[Kind]:
             return [event for event in self.of(kind) if fits(event)]
 
-        return (await until(found, timeout, f"{kind.__name__}, among {self.all}"))[0]
+        return (await until(found, timeout, lambda: f"{kind.__name__}, among {self.all}"))[0]
 
 
 class Node:
@@ -88,7 +88,9 @@ class Client:
         exits = self.app.pool.exits
         wanted = peers or tuple(exits)
         await until(
-            lambda: all(exits[peer].usable for peer in wanted), timeout, f"links, among {self.events.all}"
+            lambda: all(exits[peer].usable for peer in wanted),
+            timeout,
+            lambda: f"links, among {self.events.all}",
         )
 
 

@@ -15,11 +15,15 @@ _STEP = 0.01
 Result = TypeVar("Result")
 
 
-async def until(condition: Callable[[], Result], timeout: float = PATIENCE, what: str = "") -> Result:
-    """Wait until `condition()` is true; what it returned. Fails after `timeout` seconds."""
+async def until(
+    condition: Callable[[], Result], timeout: float = PATIENCE, what: Callable[[], object] | str = ""
+) -> Result:
+    """Wait until `condition()` is true; what it returned. Fails after `timeout` seconds, telling of `what`."""
     deadline = time.monotonic() + timeout
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what or condition}"
+        assert time.monotonic() < deadline, (
+            f"not within {timeout:g} s: {what() if callable(what) else what or condition}"
+        )
         await asyncio.sleep(_STEP)
     return result
 
