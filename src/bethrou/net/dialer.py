@@ -40,15 +40,24 @@ async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asynci
             sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=STAGGER, loop=loop)
     except TimeoutError:
         raise LinkLost(f"{address}: no answer within {CONNECT_TIMEOUT:.0f} s") from None
-    except OSError as error:
-        raise LinkLost(f"{address}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise LinkLost(f"{address}: no such host: {host} is no name that can be looked up") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
+        raise LinkLost(f"{address}: {_said_by(error)}") from None
+    transport: asyncio.Transport | None = None
     try:
         transport, _ = await loop.create_connection(ByteReader, sock=sock)
+        configure_link(transport)
     except OSError as error:
+        if transport is not None:
+            transport.abort()
         sock.close()
-        raise LinkLost(f"{address}: {error.strerror or error}") from None
-    configure_link(transport)
+        raise LinkLost(f"{address}: {_said_by(error)}") from None
     return transport
+
+
+def _said_by(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 async def _look_up(

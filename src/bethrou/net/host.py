@@ -99,7 +99,8 @@ class Host:
         self._events = config.events
         self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
         self._handlers: dict[str, Handler] = {}
-        self._statements: dict[Link, asyncio.Task[Identify | None]] = {}
+        self._introductions: dict[Link, asyncio.Future[None]] = {}
+        """Done as soon as the peer has said what it is, or it is clear that it will not."""
         self._acceptors: list[Acceptor] = []
         self._handshakes = 0
         self._tasks = Tasks(loop)
@@ -160,9 +161,11 @@ class Host:
         return links[-1] if links else None
 
     async def statement_of(self, link: Link) -> Identify | None:
-        """What the peer said of itself (identify); None when it would not say."""
-        task = self._statements.get(link)
-        return await asyncio.shield(task) if task is not None else None
+        """Wait for what the peer says of itself (identify or push); None when it would not say."""
+        introduction = self._introductions.get(link)
+        if introduction is not None:
+            await asyncio.shield(introduction)
+        return link.statement
 
     async def open(self, link: Link, protocols: Sequence[str], first: bytes = b"") -> OutboundNegotiation:
         """A stream on which `protocols` are proposed, with `first` behind a proposal known to be accepted.
@@ -233,7 +236,8 @@ class Host:
             clock=self._config.clock,
         )
         self.links.setdefault(link.peer_id, []).append(link)
-        self._statements[link] = self._tasks.start(self._identify(link), f"identify {link.peer_id.short}")
+        self._introductions[link] = self.loop.create_future()
+        self._tasks.start(self._identify(link), f"identify {link.peer_id.short}")
         link.closed.add_done_callback(lambda done: self._remove(link, done.result()))
         self._unflushed.add(link)
         link.flushed.add_done_callback(lambda done: self._unflushed.discard(link))
@@ -248,9 +252,8 @@ class Host:
         if not links:
             self.links.pop(link.peer_id, None)
             self.observed.forget(link.peer_id)
-        task = self._statements.pop(link, None)
-        if task is not None:
-            task.cancel()
+        self._introduced(link)
+        del self._introductions[link]
         self._events.link_down(link, reason)
 
     # -- inbound streams --------------------------------------------------------------------------------------------
@@ -270,14 +273,19 @@ class Host:
 
     # -- identify ---------------------------------------------------------------------------------------------------
 
-    async def _identify(self, link: Link) -> Identify | None:
-        try:
+    async def _identify(self, link: Link) -> None:
+        statement: Identify | None = None
+        with contextlib.suppress(BethrouError):
             statement = await identify.ask(link)
-        except LinkLost:
-            return None
         if statement is not None:
             self.observed.note(link.peer_id, statement.observed_addr)
-        return statement
+            link.statement = link.statement or statement  # what was pushed meanwhile is newer
+        self._introduced(link)
+
+    def _introduced(self, link: Link) -> None:
+        introduction = self._introductions.get(link)
+        if introduction is not None and not introduction.done():
+            introduction.set_result(None)
 
     def statement(self, link: Link) -> Identify:
         """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""
@@ -310,11 +318,8 @@ class Host:
             stream.reset(NEGOTIATION_FAILED)
             return
         stream.close()
-        if link in self._statements:
-            known: asyncio.Future[Identify | None] = self.loop.create_future()
-            known.set_result(statement)
-            self._statements[link].cancel()
-            self._statements[link] = known  # type: ignore[assignment]
+        link.statement = statement
+        self._introduced(link)
 
     async def _push_identify(self, link: Link) -> None:
         with contextlib.suppress(LinkLost):

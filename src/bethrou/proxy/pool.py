@@ -7,6 +7,7 @@ are dead when the client starts are dialled like any other; nothing waits for th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bethrou.errors import BethrouError, DialError
 from bethrou.events import DialFailed, Emit, ExitStateChanged, ExitSuspected
 from bethrou.net.host import Host
 from bethrou.net.link import Link
+from bethrou.net.negotiation import OutboundNegotiation
 from bethrou.net.tasks import Tasks
 from bethrou.proxy.health import Health
 from bethrou.proxy.strategies import Candidate
@@ -27,6 +29,9 @@ from bethrou.wire.state_message import PrefixedJsonReader, StateMessage
 FIRST_REDIAL = 0.2
 """Seconds before the first redial; doubled up to `LONGEST_REDIAL`, with +-20 % of chance."""
 
+SETTLED = 5.0
+"""Seconds that a link has to last: an exit whose links end sooner is redialled ever more slowly, as if away."""
+
 LONGEST_REDIAL = 0.75
 """While an exit has been away for less than `PATIENCE` seconds: it is back within a second of its return."""
 
@@ -34,6 +39,9 @@ PATIENCE = 300.0
 """Seconds after which an exit that is away is tried ever more rarely, at last every `RAREST_REDIAL` seconds."""
 
 RAREST_REDIAL = 30.0
+
+DIAL_INTERVAL = 0.01
+"""Seconds between any two redials when very many exits are away: each waits for its turn among them."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,13 @@ class Exit:
         self.addresses = address.addresses
         self.link: Link | None = None
         """Set while requests can be sent."""
-        self.statement: Identify | None = None
         self.state = StateMessage()
         self.health = Health()
+
+    @property
+    def statement(self) -> Identify | None:
+        """What it last said of itself; None while there is no link, or when it will not say."""
+        return self.link.statement if self.link is not None else None
 
     @property
     def usable(self) -> bool:
@@ -86,7 +98,12 @@ class Pool:
         self._rng = rng
         self._tasks = Tasks(loop)
         self._changed = asyncio.Condition()
+        self._away = len(self.exits)
+        """Exits without a link."""
+        self._waiting = 0
+        """Requests that wait for an exit."""
         self._wanted = asyncio.Event()
+        """Set when a request begins to wait."""
 
     def start(self) -> None:
         """Begin to dial."""
@@ -108,12 +125,15 @@ class Pool:
 
     async def wait_for_exit(self, timeout: float) -> bool:
         """Wait until an exit can be asked, at most `timeout` seconds; exits that are away are dialled at once."""
+        self._waiting += 1
         self._wanted.set()
         try:
             async with asyncio.timeout(timeout), self._changed:
                 await self._changed.wait_for(lambda: any(exit_.usable for exit_ in self.exits.values()))
         except TimeoutError:
             return False
+        finally:
+            self._waiting -= 1
         return True
 
     def succeeded(self, exit_: Exit) -> None:
@@ -140,19 +160,24 @@ class Pool:
                 self._emit(DialFailed(str(exit_.peer), str(error), delay))
                 await self._rest(delay)
                 continue
-            attempt = 0
+            up_since = self._loop.time()
+            self._away -= 1
             await self._use(exit_, link)
-            away_since = self._loop.time()
+            self._away += 1
+            if self._loop.time() - up_since >= SETTLED:
+                away_since, attempt = self._loop.time(), 0
+            await self._rest(self._redial_delay(attempt, self._loop.time() - away_since))
+            attempt += 1
 
     async def _use(self, exit_: Exit, link: Link) -> None:
         """Have requests go over `link` until it is gone."""
         listening: asyncio.Task[None] | None = None
         try:
-            exit_.statement = await self._host.statement_of(link)
+            statement = await self._host.statement_of(link)
             exit_.state = StateMessage()
             exit_.link = link
             exit_.health = Health()
-            if exit_.statement is not None and STATE_PROTOCOL in exit_.statement.protocols:
+            if statement is not None and STATE_PROTOCOL in statement.protocols:
                 listening = self._tasks.start(self._listen(exit_, link), f"state of {exit_.peer.short}")
             await self._announce()
             await asyncio.shield(link.closed)
@@ -166,6 +191,7 @@ class Pool:
     async def _listen(self, exit_: Exit, link: Link) -> None:
         """Follow what the exit says of its state; an exit that says nothing counts as serving."""
         messages = PrefixedJsonReader()
+        negotiation: OutboundNegotiation | None = None
         try:
             negotiation = await self._host.open(link, [STATE_PROTOCOL])
             await negotiation.agreed()
@@ -175,6 +201,9 @@ class Pool:
                     await self._state_received(exit_, StateMessage.decode(message))
         except BethrouError:
             return
+        finally:
+            if negotiation is not None:
+                negotiation.stream.abort()
 
     async def _state_received(self, exit_: Exit, state: StateMessage) -> None:
         changed = state.draining != exit_.state.draining
@@ -190,15 +219,14 @@ class Pool:
     def _redial_delay(self, attempt: int, away: float) -> float:
         longest = LONGEST_REDIAL if away < PATIENCE else min(RAREST_REDIAL, LONGEST_REDIAL * away / PATIENCE)
         delay: float = min(longest, FIRST_REDIAL * 2.0 ** min(attempt, 16))
-        return delay * self._rng.uniform(0.8, 1.2)
+        return max(delay, DIAL_INTERVAL * self._away) * self._rng.uniform(0.8, 1.2)
 
     async def _rest(self, delay: float) -> None:
-        """Wait before the next attempt; a request that has no exit cuts a long wait short."""
-        self._wanted.clear()
-        try:
-            async with asyncio.timeout(delay):
-                if delay <= LONGEST_REDIAL:
-                    await self._loop.create_future()
-                await self._wanted.wait()
-        except TimeoutError:
-            return
+        """Wait before the next attempt; requests that have no exit cut a long wait short, never a short one."""
+        shortest = min(delay, max(LONGEST_REDIAL, DIAL_INTERVAL * self._away))
+        await asyncio.sleep(shortest)
+        if delay > shortest and not self._waiting:
+            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay - shortest):
+                    await self._wanted.wait()
