@@ -31,7 +31,7 @@ from bethrou.net.observed import ObservedAddresses
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import serve_ping
 from bethrou.net.reader import ByteReader
-from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
+from bethrou.net.stream import YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.tcp import configure_link
 from bethrou.net.timeouts import TimeoutQueue
@@ -52,7 +52,8 @@ NEGOTIATION_TIMEOUT = 10.0
 """Seconds that a peer has to say what a stream is for (go, js and rust have the same)."""
 
 MAX_NEGOTIATIONS = 4096
-"""Inbound streams of the whole host that have not said yet what they are for."""
+"""Inbound streams of the whole host that have not said yet what they are for. One more, and the oldest is reset:
+the usual stream says it with its first frame, so that a peer that opens them by the thousand harms only itself."""
 
 Handler = Callable[[Link, YamuxStream, bytes], None]
 """Takes a stream whose protocol is agreed on, and the bytes that came behind the proposal."""
@@ -260,8 +261,7 @@ class Host:
 
     def _stream_opened(self, link: Link, stream: YamuxStream) -> None:
         if len(self._negotiations) >= MAX_NEGOTIATIONS:
-            stream.reset(RESOURCE_LIMIT)
-            return
+            self._negotiations.expire_oldest()
         stream.set_protocol(
             InboundNegotiation(
                 stream,

@@ -43,6 +43,13 @@ class TimeoutQueue:
         """Forget `key`; nothing happens if it is not under way."""
         self._pending.pop(key, None)
 
+    def expire_oldest(self) -> None:
+        """Call back now the one that was started first, to make room."""
+        key = next(iter(self._pending), None)
+        if key is not None:
+            _, callback = self._pending.pop(key)
+            callback()
+
     def close(self) -> None:
         """Forget all."""
         self._pending.clear()
