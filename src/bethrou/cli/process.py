@@ -1,4 +1,4 @@
-"""What a process needs to carry thousands of connections: an event loop, file descriptors, a calm garbage collector."""
+"""What a process needs for thousands of connections: a cipher, an event loop, descriptors, a calm garbage collector."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
+from bethrou.ops.logs import Logger
+from bethrou.wire.salsa20_library import Salsa20, best_salsa20
+
 LOOP_VARIABLE = "BETHROU_EVENT_LOOP"
 """`asyncio` in this environment variable has uvloop left out, for whoever looks for a fault."""
 
 _COLLECT_AFTER = (50_000, 20, 50)
 """A connection makes some hundred objects and few circles: at Python's 700 a tenth of the time went into looking."""
+
+
+def prepare_cipher(log: Logger, find: Callable[[], Salsa20] = best_salsa20) -> None:
+    """Have the private network's cipher ready, and warn when it is not the fast one. Raises UserError for none."""
+    shortcoming = find().shortcoming
+    if shortcoming:
+        log.warning("PyCryptodome encrypts here, which makes links slower", reason=shortcoming)
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from bethrou.cli import keyfiles
 from bethrou.cli.lifecycle import Signals, drain_and_close
-from bethrou.cli.process import run_loop, settle
+from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.said import say
 from bethrou.config import ClientConfig, HostPort, load_client_config
@@ -32,6 +32,7 @@ def start_client(path: str, options: Mapping[str, Any]) -> NoReturn:
     config = load_client_config(path, options)
     _refuse_later_features(config, printable(path))
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
+    prepare_cipher(log)
     key = keyfiles.load_network_key(config.key, log)
     run_loop(lambda: _serve(config, key, log))
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from bethrou.cli import keyfiles
 from bethrou.cli.lifecycle import Signals, drain_and_close
-from bethrou.cli.process import run_loop, settle
+from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.running_node import RunningNode
 from bethrou.cli.said import say
 from bethrou.config import NodeConfig, node_config
@@ -28,6 +28,7 @@ def start_node(options: Mapping[str, Any]) -> NoReturn:
     _refuse_later_features(config)
     _check_listen(config)
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
+    prepare_cipher(log)
     key = keyfiles.load_network_key(config.key, log)
     identity = keyfiles.load_or_create_identity(config.identity, log)
     run_loop(lambda: _serve(config, key, identity, log))

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from bethrou.cli import keyfiles
 from bethrou.cli.lifecycle import STOP_SIGNALS, Signals, drain_and_close
-from bethrou.cli.process import run_loop, settle
+from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.running_node import RunningNode
 from bethrou.cli.said import say
@@ -67,6 +67,7 @@ def start_up(options: UpOptions) -> NoReturn:
         {"listen": ["/ip4/127.0.0.1/tcp/0"], "allow": options.allow, "log": options.log or {}, "grace": GRACE}
     )
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
+    prepare_cipher(log)
     directory = StateDirectory.open(options.directory, "up")
     key_path = directory.path / "network.key"
     network = _Network(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from bethrou.errors import KeyFileError
+from bethrou.wire.salsa20 import first_block
 
 KEY_SIZE = 32
 
@@ -151,36 +152,4 @@ def _read_bin(rest: bytes) -> bytes:
 
 
 def _fingerprint(key: bytes) -> str:
-    stream = _salsa20_block(key, b"finprint")
-    return hashlib.shake_128(stream).hexdigest(16)
-
-
-def _salsa20_block(key: bytes, nonce: bytes) -> bytes:
-    """Return the first 64 bytes of a Salsa20/20 key stream (spec: D. J. Bernstein, "Salsa20", section 8).
-
-    For the fingerprint only, once per key; the data path has a fast one.
-    """
-    words = [int.from_bytes((key + nonce)[start : start + 4], "little") for start in range(0, 40, 4)]
-    k, n = words[:8], words[8:]
-    c = [int.from_bytes(b"expand 32-byte k"[start : start + 4], "little") for start in range(0, 16, 4)]
-    start = [c[0], *k[:4], c[1], *n, 0, 0, c[2], *k[4:], c[3]]
-    state = start.copy()
-    for _ in range(10):
-        for a, b, d, e in _COLUMNS + _ROWS:
-            state[b] ^= _rotated_sum(state[a], state[e], 7)
-            state[d] ^= _rotated_sum(state[b], state[a], 9)
-            state[e] ^= _rotated_sum(state[d], state[b], 13)
-            state[a] ^= _rotated_sum(state[e], state[d], 18)
-    return b"".join(
-        ((before + after) & 0xFFFFFFFF).to_bytes(4, "little")
-        for before, after in zip(start, state, strict=True)
-    )
-
-
-_COLUMNS = ((0, 4, 8, 12), (5, 9, 13, 1), (10, 14, 2, 6), (15, 3, 7, 11))
-_ROWS = ((0, 1, 2, 3), (5, 6, 7, 4), (10, 11, 8, 9), (15, 12, 13, 14))
-
-
-def _rotated_sum(left: int, right: int, bits: int) -> int:
-    total = (left + right) & 0xFFFFFFFF
-    return (total << bits | total >> (32 - bits)) & 0xFFFFFFFF
+    return hashlib.shake_128(first_block(key, b"finprint")).hexdigest(16)

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from bethrou.errors import PeerError
 from bethrou.wire.noise.records import LENGTH_SIZE, MAX_CIPHERTEXT, MAX_PLAINTEXT, RecordOpener, RecordSealer
 from bethrou.wire.pnet import NONCE_SIZE, Keystream
+from bethrou.wire.salsa20_library import Salsa20
+from wire.libraries import with_each_library
 from wire.support import load
 
 from .recordings import RECORDINGS, Recording
@@ -15,8 +17,8 @@ TAG = 16
 ON_ITS_OWN = [recording for recording in RECORDINGS if "pnet_plain" in recording.session]
 
 
-def sealer(position: int = 0) -> RecordSealer:
-    keystream = Keystream(NETWORK_KEY, NONCE)
+def sealer(position: int = 0, salsa20: Salsa20 | None = None) -> RecordSealer:
+    keystream = Keystream(NETWORK_KEY, NONCE, salsa20)
     keystream.xor(bytes(position))
     return RecordSealer(KEY, keystream)
 
@@ -27,13 +29,14 @@ def unprotected(wire: bytes, position: int = 0) -> bytes:
     return keystream.xor(wire)
 
 
+@with_each_library
 @pytest.mark.parametrize("recording", ON_ITS_OWN, ids=[each.name for each in ON_ITS_OWN])
-def test_what_we_sent_comes_out_bit_by_bit(recording: Recording) -> None:
+def test_what_we_sent_comes_out_bit_by_bit(recording: Recording, salsa20: Salsa20) -> None:
     network_key = bytes.fromhex(load(f"{recording.name.partition('.')[0]}.json")["psk"])
     raw = bytes.fromhex("".join(data for way, data in recording.session["raw"] if way == ">"))
     records = recording.records(">")
     size = sum(LENGTH_SIZE + len(plain) + TAG for plain in records)
-    keystream = Keystream(network_key, raw[:NONCE_SIZE])
+    keystream = Keystream(network_key, raw[:NONCE_SIZE], salsa20)
     keystream.xor(raw[NONCE_SIZE:-size])
     seal = RecordSealer(recording.key(">"), keystream).seal
     assert b"".join(map(seal, records)) == raw[-size:]
@@ -53,12 +56,17 @@ def test_what_the_peer_sent_is_read(recording: Recording) -> None:
     assert position == len(wire)
 
 
+@with_each_library
 @given(
-    st.lists(st.one_of(st.binary(min_size=1, max_size=200), st.integers(1, MAX_PLAINTEXT)), max_size=6),
-    st.integers(0, 200),
+    pieces=st.lists(
+        st.one_of(st.binary(min_size=1, max_size=200), st.integers(1, MAX_PLAINTEXT)), max_size=6
+    ),
+    position=st.integers(0, 200),
 )
-def test_records_of_any_size_at_any_position(pieces: list[bytes | int], position: int) -> None:
-    seal, opener = sealer(position).seal, RecordOpener(KEY)
+def test_records_of_any_size_at_any_position(
+    pieces: list[bytes | int], position: int, salsa20: Salsa20
+) -> None:
+    seal, opener = sealer(position, salsa20).seal, RecordOpener(KEY)
     for piece in pieces:
         plaintext = piece if isinstance(piece, bytes) else bytes(index % 251 for index in range(piece))
         wire = seal(memoryview(plaintext))
