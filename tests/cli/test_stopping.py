@@ -59,18 +59,21 @@ def can_connect(address: tuple[str, int]) -> bool:
 @contextlib.asynccontextmanager
 async def chatter(app: Application) -> AsyncIterator[None]:
     """Keep bytes moving on a connection: it does not count as finished."""
+    enough = asyncio.Event()
 
     async def talk() -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while await echoed(app, b"still here"):
-                await asyncio.sleep(0.2)
+            while not enough.is_set():
+                await echoed(app, b"still here")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), 0.2)
 
     task = asyncio.create_task(talk())
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        enough.set()
+        await task
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -62,7 +62,10 @@ class HostPort(NamedTuple):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it. A name other than localhost is taken as reachable."""
         try:
-            return ip_address(self.host).is_loopback
+            address = ip_address(self.host)
+            # Python 3.13 began to look inside mapped addresses; nobody needs to listen on one.
+            mapped = address.version == 6 and address.ipv4_mapped is not None
+            return address.is_loopback and not mapped
         except ValueError:
             return self.host.lower().rstrip(".") == "localhost"
 
