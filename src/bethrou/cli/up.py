@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,9 +148,10 @@ class _Network:
     def _write_client_yaml(self, node: RunningNode) -> None:
         """For another client on this machine, and as a pattern for a real one."""
         other = HostPort("127.0.0.1", self._listen.port + 1 if 0 < self._listen.port < 65535 else 1081)
+        path = self._directory.path / "client.yaml"
         lines = [
             "# Written by `bethrou up` at each start: to change something, work on a copy. While `up` runs:",
-            "#   bethrou-client connect --config THIS-FILE",
+            f"#   {_command('bethrou-client')} connect --config {shlex.quote(str(path))}",
             f"key: {json.dumps(str(self._directory.path / 'network.key'), ensure_ascii=False)}",
             "server:",
             f'  listen: "{other}"  # up itself has {self._listen}',
@@ -156,14 +160,14 @@ class _Network:
             "    addrs:",
             *(f"      - {address}" for address in node.reachable_at),
         ]
-        keyfiles.write_file(self._directory.path / "client.yaml", "\n".join(lines).encode() + b"\n")
+        keyfiles.write_file(path, "\n".join(lines).encode() + b"\n")
 
     async def _announce(self, client: RunningClient) -> None:
         """Say how to use it as soon as it can be used."""
         if not await client.pool.wait_for_exit(READY_TIMEOUT):
             self._log.error("the exit node on this machine did not come up; the lines above say why")
             return
-        say(how_to_use(client.socks_address, self._directory.path))
+        say(how_to_use(client.socks_address, self._directory.path, _command("bethrou-client")))
 
 
 @dataclass(frozen=True)
@@ -189,19 +193,25 @@ class _Both:
         await self.node.close()
 
 
-def how_to_use(socks_address: tuple[str, int], directory: Path) -> str:
-    """What to type next."""
+def how_to_use(socks_address: tuple[str, int], directory: Path, client: str) -> str:
+    """What to type next; `client` is how the client's program is called here."""
     host, port = socks_address
     address = HostPort({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+    key = shlex.quote(str(directory / "network.key"))
     return f"""\
 It is up. In another terminal:
 
   curl -x socks5h://{address} https://example.com/
 
 Names are looked up, and connections leave, at the exit node: now on this machine, next on a server of yours.
-  1. Install Bethrou there, and copy {directory / "network.key"} to it.
+  1. Install Bethrou there, and copy {key} to it.
   2. There:  bethrou-node start --key network.key
   3. Here:   put the lines that it prints into a client.yaml, then
-             bethrou-client connect --config client.yaml --key {directory / "network.key"}
+             {client} connect --config client.yaml --key {key}
 
 Ctrl-C stops both."""
+
+
+def _command(name: str) -> str:
+    """How the user can call one of our programs: by its name, or where it lies beside Python."""
+    return name if shutil.which(name) else shlex.quote(str(Path(sys.executable).with_name(name)))
