@@ -32,6 +32,7 @@ from bethrou.errors import ConfigError, UserError
 from bethrou.events import Event, LinkClosed, LinkOpened, RequestEnded
 from bethrou.ops import logs
 from bethrou.ops.log_events import CLIENT_WORDS, NODE_WORDS, EventLog
+from bethrou.printable import printable
 from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
 
@@ -151,7 +152,7 @@ class _Network:
         path = self._directory.path / "client.yaml"
         lines = [
             "# Written by `bethrou up` at each start: to change something, work on a copy. While `up` runs:",
-            f"#   {_command('bethrou-client')} connect --config {shlex.quote(str(path))}",
+            f"#   {_command('bethrou-client')} connect --config {printable(shlex.quote(str(path)))}",
             f"key: {json.dumps(str(self._directory.path / 'network.key'), ensure_ascii=False)}",
             "server:",
             f'  listen: "{other}"  # up itself has {self._listen}',
