@@ -16,7 +16,8 @@ from bethrou.net.tcp import LISTEN_BACKLOG
 
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SHORTAGE_PAUSE = 0.5  # seconds between attempts while descriptors are short
-_BURST = 8  # connections accepted in one turn of the loop: those that are here are finished before more come in
+# Connections accepted in one turn of the loop: those that are here are finished before more come in.
+_BURST = 8
 
 
 def open_listening_socket(
