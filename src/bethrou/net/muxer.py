@@ -136,7 +136,11 @@ class Muxer:
         while self._lost is None and self._session.unacknowledged >= MAX_UNACKNOWLEDGED:
             waiter = self.loop.create_future()
             self._ack_waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._wake_openers()  # if this one's turn had come, it is the next one's
+                raise
         if self._lost is not None:
             raise LinkLost(f"the link is gone: {self._lost}")
         core = self._session.open()
