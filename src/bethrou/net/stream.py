@@ -27,7 +27,7 @@ class YamuxStream(asyncio.Transport):
 
     - `write` has consumed or copied its data when it returns.
     - `close` sends what is waiting, then FIN; the peer has 30 s to end its direction, then the stream is reset. Bytes
-      that arrive after `close` are answered with RST.
+      that arrive behind that FIN are answered with RST.
     - `abort` and `reset(code)` send RST at once.
     - After `connection_lost` nothing is delivered; the error is a `StreamReset`, a `LinkLost`, or None.
     - While reading is paused the peer gets no credit, for as long as that takes; it costs at most the window.
@@ -194,8 +194,7 @@ class YamuxStream(asyncio.Transport):
     def receive_data(self, data: memoryview) -> None:
         """Bytes from the peer, within the window."""
         if self._closing:
-            self._muxer.reset(self._core, 0)
-            return
+            return  # what waits is sent first; what comes behind our FIN is answered with RST
         if self._reading and not self._inbox and self._protocol is not None:
             self._deliver(data)
         else:
