@@ -241,7 +241,7 @@ class Muxer:
             self._lingering.start(core, lambda: self.reset(core, 0))
 
     def start_farewell(self, stream: YamuxStream) -> None:
-        """A stream is closing with bytes left to send: it has `LINGER` seconds for that."""
+        """A stream is closing with bytes left to send: it has `LINGER` seconds to send more of them."""
         self._lingering.start(stream, lambda: stream.reset(0))
 
     def end_farewell(self, stream: YamuxStream) -> None:

@@ -26,8 +26,8 @@ class YamuxStream(asyncio.Transport):
     """One stream. Beyond the contract of `asyncio.Transport`:
 
     - `write` has consumed or copied its data when it returns.
-    - `close` sends what is waiting, then FIN; the peer has 30 s to end its direction, then the stream is reset. Bytes
-      that arrive behind that FIN are answered with RST.
+    - `close` sends what is waiting, for as long as the peer takes some of it every 30 s, then FIN; the peer has 30 s
+      to end its direction, then the stream is reset. Bytes that arrive behind our FIN are answered with RST.
     - `abort` and `reset(code)` send RST at once.
     - After `connection_lost` nothing is delivered; the error is a `StreamReset`, a `LinkLost`, or None.
     - While reading is paused the peer gets no credit, for as long as that takes; it costs at most the window.
@@ -229,6 +229,8 @@ class YamuxStream(asyncio.Transport):
         sent = self._muxer.send_turn(self._core, piece)
         self._backlog_size -= sent
         self._muxer.waiting.remove(sent)
+        if sent and self._closing:
+            self._muxer.start_farewell(self)  # slow is not gone: the time runs from the last bytes
         if sent == len(piece):
             self._backlog.popleft()
         elif sent:
