@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bethrou.events import RequestEnded
+from bethrou.events import DialFailed, RequestEnded
 from bethrou.wire.psk import NetworkKey
 from live.applications import application, open_application, refusal
 from live.members import Client, Node, running_client, running_node
-from live.obstacles import detour
+from live.obstacles import deaf_listener, detour
 from live.processes import ClientProgram, NodeProgram, Programs
 from live.targets import echo, target
 from live.waiting import PATIENCE, until
@@ -105,6 +105,36 @@ async def test_a_dead_exit_in_the_list_holds_nothing_up(key: NetworkKey) -> None
         assert time.monotonic() - start < 1.5
         await ask(client, far.port, times=5)
         assert set(await exits_used(client, 6)) == {str(node.app.host.peer_id)}
+
+
+async def test_an_exit_with_several_addresses_is_reached_by_the_one_that_works(key: NetworkKey) -> None:
+    async with running_node(key) as gone, running_node(key) as stranger:
+        dead, wrong = gone.address, stranger.address
+        await gone.app.close()
+        async with running_node(key) as node, target(echo) as far:
+            own = str(node.app.host.peer_id)
+            with deaf_listener() as deaf:
+                addresses = [
+                    f"{dead.partition('/p2p/')[0]}/p2p/{own}",
+                    f"/ip4/127.0.0.1/tcp/{deaf.port}/p2p/{own}",
+                    f"{wrong.partition('/p2p/')[0]}/p2p/{own}",
+                    node.address.replace("/ip4/127.0.0.1/", "/dns4/localhost/"),
+                ]
+                start = time.monotonic()
+                async with running_client(key, [addresses]) as client:
+                    assert time.monotonic() - start < 3
+                    await ask(client, far.port)
+                    assert not client.events.of(DialFailed)
+
+
+async def test_an_exit_on_ipv6(key: NetworkKey) -> None:
+    async with (
+        running_node(key, listen="/ip6/::1/tcp/0") as node,
+        running_client(key, [node.address]) as client,
+        target(echo) as far,
+    ):
+        assert node.address.startswith("/ip6/::1/tcp/")
+        await ask(client, far.port)
 
 
 async def test_only_dead_exits_at_first(started: Programs) -> None:

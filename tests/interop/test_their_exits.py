@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from bethrou.events import RequestEnded
+from bethrou.net import link as link_module
 from bethrou.proxy import exit_client
 from bethrou.wire.psk import NetworkKey
 from interop.peers import Peer, Peers, each_exit, each_go_peer
@@ -15,7 +16,17 @@ from live.applications import Refused, application, open_application, refusal
 from live.members import Client, running_client, running_node
 from live.obstacles import deaf_listener
 from live.payload import MIB, Payload
-from live.targets import banner, echo, endless, fingerprint, hashes, request_then_slow_answer, source, target
+from live.targets import (
+    banner,
+    echo,
+    endless,
+    fingerprint,
+    hashes,
+    leaves_after,
+    request_then_slow_answer,
+    source,
+    target,
+)
 from live.waiting import until
 
 BULK = 100 * MIB
@@ -180,6 +191,23 @@ async def test_an_aborted_download_leaves_nothing_behind(
         assert served["status"] == "ok"
         await all_streams_gone(client, exit_)
         await until(lambda: far.open_visits == 0)
+
+
+@each_exit
+async def test_an_upload_ends_when_its_destination_goes_away(
+    peers: Peers, key: NetworkKey, name: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bethrou in Go ends its direction then, and takes no more bytes without saying so."""
+    monkeypatch.setattr(link_module, "_STALL_LIMIT", 0.5)
+    monkeypatch.setattr(link_module, "PING_INTERVAL", 0.2)
+    exit_ = await peers.exit(name, "--mode", mode)
+    async with running_client(key, [exit_.address]) as client, target(leaves_after(100_000)) as far:
+        app = await open_application(client.proxy, "127.0.0.1", far.port)
+        with pytest.raises(ConnectionError):
+            await app.send(Payload(1000 * MIB))
+        app.writer.close()
+        await all_streams_gone(client, exit_)
+        await until(lambda: client.app.active == 0)
 
 
 @each_exit

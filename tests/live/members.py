@@ -117,15 +117,16 @@ async def running_node(
 
 @contextlib.asynccontextmanager
 async def running_client(
-    key: NetworkKey, addresses: Sequence[str], *, wait: bool = True, **options: Any
+    key: NetworkKey, addresses: Sequence[str | Sequence[str]], *, wait: bool = True, **options: Any
 ) -> AsyncIterator[Client]:
     """A client of the exits at `addresses` (with peer IDs) for the length of a block, connected if `wait`.
 
+    An exit with several addresses has a list of them.
     An application's end is held back from 1.0.0 exits for a moment only, unless `half_close_wait` says otherwise.
     """
     events = Events()
     options.setdefault("half_close_wait", "200ms")
-    nodes = [{"addrs": [address]} for address in addresses]
+    nodes = [{"addrs": [each] if isinstance(each, str) else each} for each in addresses]
     config = ClientConfig.model_validate({"server": {"listen": "127.0.0.1:0"}, "nodes": nodes, **options})
     app = RunningClient(asyncio.get_running_loop(), config, key, Identity.generate(os.urandom), events)
     try:

@@ -220,3 +220,13 @@ def request_then_slow_answer(size: int, answer: Payload, pieces: int, pause: flo
         await drain_to_end(reader, visit)
 
     return serve
+
+
+def leaves_after(size: int) -> Habit:
+    """Reads `size` bytes, then hangs up although more is coming."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, visit: Visit) -> None:
+        visit.take(await reader.readexactly(size))
+        visit.end = "left"
+
+    return serve
