@@ -7,12 +7,19 @@ import asyncio
 import pytest
 
 from net.clock import Clock, SkippingLoop
-from net.loops import BOTH, SKIPPING, LoopFactory
+from net.loops import BOTH, PATIENCE, SKIPPING, LoopFactory
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
     assert isinstance(item, pytest.Function)
     return SKIPPING if "clock" in item.fixturenames else BOTH
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The watchdog of the other loops is a timer, which a clock that jumps would set off.
+    for item in items:
+        if isinstance(item, pytest.Function) and "clock" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(PATIENCE))
 
 
 @pytest.fixture
