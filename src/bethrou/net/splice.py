@@ -129,8 +129,10 @@ class Splice:
         if error is None and not self._is_over:
             # closed before both directions had ended: the application is gone, or the stream was reset
             error = StreamReset("closed before its end")
-        if error is not None:
-            self._fail(side, error)
+        if error is not None and not self._both_ended:
+            self._fail(
+                side, error
+            )  # behind both ends it takes nothing from what the other side still has to get
         if self._left.lost and self._right.lost:
             self._finish()
 
@@ -138,7 +140,11 @@ class Splice:
 
     @property
     def _is_over(self) -> bool:
-        return self._error is not None or (self._left.ended and self._right.ended)
+        return self._error is not None or self._both_ended
+
+    @property
+    def _both_ended(self) -> bool:
+        return self._left.ended and self._right.ended
 
     def _release_fin(self) -> None:
         if self._held_timer is None:
@@ -164,11 +170,7 @@ class Splice:
             self._right.transport.close()
 
     def _fail(self, side: _Side, error: Exception) -> None:
-        if (
-            self._error is None
-            and self._finished is not None
-            and not (self._left.ended and self._right.ended)
-        ):
+        if self._error is None and self._finished is not None and not self._both_ended:
             self._error = error
             self._failed_side = "left" if side is self._left else "right"
         if self._held_timer is not None:
