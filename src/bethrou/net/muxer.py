@@ -247,6 +247,7 @@ class Muxer:
     def end_farewell(self, stream: YamuxStream) -> None:
         """The stream has sent all, or was reset."""
         self._lingering.stop(stream)
+        self._bulk.pop(stream, None)
 
     def enqueue(self, stream: YamuxStream) -> None:
         """Serve the stream's backlog in turn."""
