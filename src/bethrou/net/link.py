@@ -298,8 +298,11 @@ class Link(asyncio.BufferedProtocol):
 
     def _end_stalled_streams(self, now: float) -> None:
         """Reset streams whose peer has gone without a word: FIN from it, our bytes waiting, no credit for 30 s."""
-        stalled = self._muxer.stalled_streams()
-        self._stalled = {stream: self._stalled.get(stream, now) for stream in stalled}
+        before, self._stalled = self._stalled, {}
+        for stream in self._muxer.stalled_streams():
+            # A slow reader has no credit to spare either whenever somebody looks, but it gives some now and then.
+            self._stalled[stream] = now if stream.credited else before.get(stream, now)
+            stream.credited = False
         for stream, since in self._stalled.items():
             if now - since >= _STALL_LIMIT:
                 stream.reset(0)

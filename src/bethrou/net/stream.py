@@ -53,6 +53,7 @@ class YamuxStream(asyncio.Transport):
         "_reading",
         "_wakeup",
         "_writer_paused",
+        "credited",
         "queued",
     )
 
@@ -60,6 +61,8 @@ class YamuxStream(asyncio.Transport):
         super().__init__()
         self.queued = False
         """Whether the muxer has this stream in its queue."""
+        self.credited = False
+        """Whether the peer has allowed more since the link last looked for stalled streams."""
         self._muxer = muxer
         self._core = core
         self._protocol: asyncio.BaseProtocol | None = None
@@ -213,6 +216,7 @@ class YamuxStream(asyncio.Transport):
 
     def receive_credit(self) -> None:
         """The peer allows more."""
+        self.credited = True
         if self._backlog:
             self._muxer.enqueue(self)
 
@@ -341,6 +345,9 @@ class YamuxStream(asyncio.Transport):
 
     def _deliver_inbox(self) -> None:
         self._wakeup = False
+        if self._closing or not self._reading:
+            return
+        self._muxer.grant(self._core)  # whoever reads on has taken what came before it paused
         while self._inbox and self._reading and not self._closing:
             data = self._inbox.popleft()
             self._inbox_size -= len(data)
@@ -348,7 +355,6 @@ class YamuxStream(asyncio.Transport):
             self._deliver(data)
         if self._closing or not self._reading:
             return
-        self._muxer.grant(self._core)  # credit that was withheld while reading was paused
         if self._eof_pending and not self._inbox:
             self._deliver_eof()
 
