@@ -39,9 +39,12 @@ async def use_all(client: ClientProgram, nodes: list[NodeProgram], port: int) ->
         return [node for node in nodes if not client.lines_of("request", exit=node.short)]
 
     deadline = time.monotonic() + PATIENCE
+    asked = 0
     while unused():
         assert time.monotonic() < deadline
         await ask(client, port)
+        asked += 1
+    await until(lambda: len(client.lines_of("request")) == asked)
 
 
 async def exits_used(client: Client, count: int) -> list[str]:
