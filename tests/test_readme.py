@@ -1,0 +1,506 @@
+"""README.md as its reader uses it: its commands are run, its output is compared, its tables are held against the code.
+
+A shell block has a mark above it (`block: NAME`), and so has the output that it shows (`output: NAME`). Server and
+laptop are two folders here; `ssh`, `scp` and `sudo` are small stand-ins, ports are free ones of loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from bethrou.config import ClientConfig, HostPort, NodeConfig, ResolverChoice, parse_address_rule
+from bethrou.config.fields import Block
+from conftest import needs
+from live.waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+_MARKED = re.compile(r"<!-- (block|output): (\S+) -->\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_TABLE = re.compile(r"<!-- table: (\S+) -->\n((?:\|.*\n)+)")
+
+BLOCKS = {name: text for kind, name, text in _MARKED.findall(README) if kind == "block"}
+OUTPUTS = {name: text for kind, name, text in _MARKED.findall(README) if kind == "output"}
+TABLES: dict[str, list[list[str]]] = {
+    name: [re.split(r" *\| *", line)[1:-1] for line in table.splitlines()[2:]]
+    for name, table in _TABLE.findall(README)
+}
+
+RUN_ELSEWHERE = {
+    "up": "local-up is the same command with an option",
+    "test": "it is what runs this file",
+    "development": "likewise",
+}
+
+PATIENCE = 30.0  # for programs of README to say what is awaited
+
+_PEER = re.compile(r"12D3KooW\w{44}")
+_DIFFERENT_EACH_TIME = (
+    (re.compile(r"^\d{4}-\d\d-\d\dT\S+Z "), "TIME "),
+    (_PEER, "PEER"),
+    (re.compile(r"\b(exit|member)=\w{8}\b"), r"\1=PEER"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "FINGERPRINT"),
+    (re.compile(r"\bid=[0-9a-f]{16}\b"), "id=ID"),
+    (re.compile(r"\b(sent|received|seconds)=[\d.]+"), r"\1=NUMBER"),
+    (re.compile(r"[^\s=]+(?=/(?:network|node)\.key\b)"), "FOLDER"),
+    (re.compile(r"/ip4/[\d.]+/tcp/\d+"), "ADDRESS"),
+    (re.compile(r"\b127\.0\.0\.1:\d+"), "HOST:PORT"),
+    (re.compile(r"\S+(?=/bethrou-client )"), "FOLDER"),
+)
+
+
+def neutral(text: str) -> list[str]:
+    """Lines of output without what differs from one run to the next."""
+    lines = []
+    for line in text.splitlines():
+        for pattern, word in _DIFFERENT_EACH_TIME:
+            line = pattern.sub(word, line)
+        lines.append(line)
+    return lines
+
+
+class Running:
+    """A program of README that goes on until it is stopped."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path) -> None:
+        self.process = process
+        self._out = out
+
+    @property
+    def output(self) -> str:
+        """What it has printed and logged so far."""
+        return self._out.read_text()
+
+    def wait_for(self, pattern: str) -> str:
+        """What the first group of `pattern` matches in the output, once it is there."""
+
+        def found() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.output
+            return re.search(pattern, self.output, re.MULTILINE)
+
+        return wait_until(found, PATIENCE)[1]
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C; it must end well."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(PATIENCE) == 0, self.output
+
+
+class Place:
+    """A folder in which README's blocks are run. Output of programs goes to files in `scratch`."""
+
+    def __init__(self, folder: Path, scratch: Path, **environment: str) -> None:
+        self.folder = folder
+        self._scratch = scratch
+        self._environment = {**os.environ, **environment}
+
+    def run(self, script: str, status: int = 0) -> str:
+        """Run a script to its end; what it printed."""
+        done = subprocess.run(
+            ["/bin/sh", "-euc", script],
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, f"{script}\n{done.stdout}"
+        return done.stdout
+
+    @contextlib.contextmanager
+    def running(self, name: str, block: str, *more: str) -> Iterator[Running]:
+        """Start the one command of a block, with more arguments behind it."""
+        (command,) = block.splitlines()
+        out = self._scratch / f"{name}.out"
+        with out.open("wb") as file:
+            process = subprocess.Popen(
+                ["/bin/sh", "-euc", f"exec {' '.join((command, *more))}"],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        try:
+            yield Running(process, out)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+# -- the commands ---------------------------------------------------------------------------------------------------
+
+
+def test_every_command_is_marked() -> None:
+    before_shell_blocks = re.findall(r"^(.*)\n```sh$", README, re.MULTILINE)
+    assert all(line.startswith("<!-- block: ") for line in before_shell_blocks)
+    source = Path(__file__).read_text()
+    assert [name for name in BLOCKS if f'BLOCKS["{name}"]' not in source and name not in RUN_ELSEWHERE] == []
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone of the project that is set up."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("the sources are no git clone")
+    (git,) = needs("git")
+    folder = tmp_path / "clone"
+    subprocess.run([git, "clone", "-q", ROOT, folder], check=True)
+    is_set_up(folder)
+    return folder
+
+
+def is_set_up(folder: Path) -> None:
+    """As if scripts/venv had run there; it needs the network, and scripts/test has run it."""
+    write_program(folder / "scripts" / "venv", "exit 0")
+    (folder / ".venv").symlink_to(sys.prefix)
+
+
+def write_program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def without_ours(path: str) -> str:
+    """PATH of somebody who has not installed Bethrou."""
+    folders = path.split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if not (Path(folder) / "bethrou-client").exists())
+
+
+def quiet(curl: str) -> str:
+    return curl.replace("curl ", "curl -sS ", 1)
+
+
+def test_the_first_command(clone: Path, tmp_path: Path) -> None:
+    needs("curl", "python3")
+    here = Place(clone, tmp_path, XDG_STATE_HOME=str(tmp_path), PATH=without_ours(os.environ["PATH"]))
+    web_port, closed_port = free_port(), free_port()
+    web_block = BLOCKS["local-web"].replace("8000", str(web_port))
+    with (
+        here.running("up", BLOCKS["local-up"], "--socks", f"127.0.0.1:{free_port()}") as up,
+        here.running("web", web_block),
+    ):
+        proxy = up.wait_for(r"^ +curl -x socks5h://(\S+) https://example\.com/$")
+        up.wait_for(r"^(Ctrl-C) ")
+        setting_up, *shown_then = neutral(OUTPUTS["up"])
+        assert setting_up.startswith("Setting up .venv")  # not here: see is_set_up
+        assert neutral(up.output) == shown_then
+
+        curl = quiet(BLOCKS["local-curl"]).replace("127.0.0.1:1080", proxy)
+        assert wait_until(lambda: can_connect(web_port), PATIENCE)
+        assert here.run(curl.replace("8000", str(web_port))) == (clone / "README.md").read_text()
+        assert "(5)" in here.run(curl.replace("8000", str(closed_port)), status=97)
+        assert "(2)" in here.run(curl.replace("127.0.0.1:8000", "10.1.2.3"), status=97)
+        logged = [line for line in neutral(up.output) if re.match("TIME info +(exit up|request)", line)]
+        up.interrupt()
+    assert [line.replace("/README.md", "") for line in logged] == neutral(OUTPUTS["log"])
+
+
+STAND_INS = {
+    "ssh": 'shift; cd "$SERVER_HOME"; exec sh -c "$*"',
+    "scp": 'exec cp "$1" "$SERVER_HOME/${2#*:}"',
+    "sudo": 'case $1 in tee) exec tee "$SERVER_HOME/${2##*/}";; systemctl) ;; *) exit 1;; esac',
+}
+
+
+@pytest.fixture
+def laptop_and_server(clone: Path, tmp_path: Path) -> tuple[Place, Place]:
+    """Two places: the clone, with the usual programs in PATH, and an empty home."""
+    stand_ins, home = tmp_path / "bin", tmp_path / "home"
+    for folder in (stand_ins, home):
+        folder.mkdir()
+    for name, script in STAND_INS.items():
+        write_program(stand_ins / name, script)
+    path = f"{stand_ins}:{clone}/.venv/bin:{os.environ['PATH']}"
+    laptop = Place(clone, tmp_path, PATH=path, SERVER_HOME=str(home))
+    return laptop, Place(home, tmp_path, PATH=path, SERVER_HOME=str(home), USER="you")
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[str]:
+    """The URL of a page on loopback that says "It works"."""
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "index.html").write_text("It works")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(pages)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_and_a_laptop(laptop_and_server: tuple[Place, Place], page: str) -> None:
+    needs("curl", "tar")
+    laptop, server = laptop_and_server
+    permit = ("--allow", "127.0.0.0/8")
+    any_port = ("--listen", "127.0.0.1:0")
+
+    assert neutral(laptop.run(BLOCKS["laptop-install"])) == neutral(OUTPUTS["laptop-install"])
+    laptop.run(BLOCKS["laptop-copy"])
+    server.folder /= "bethrou"
+    assert (server.folder / "network.key").read_bytes() == (laptop.folder / "network.key").read_bytes()
+    is_set_up(server.folder)
+    server.run(BLOCKS["server-install"].replace("cd bethrou", "cd ../bethrou"))
+
+    with server.running("node", BLOCKS["server-start"], "--listen", "/ip4/127.0.0.1/tcp/0", *permit) as exit_:
+        address = exit_.wait_for(r"^ +- (/ip4/127\.0\.0\.1/tcp/\d+)/p2p/")
+        peer = exit_.wait_for(r"^Exit node (\S+)$")
+        beyond_loopback = "      - ADDRESS/p2p/PEER"
+        assert neutral(exit_.output) == [
+            line for line in neutral(OUTPUTS["server-start"]) if line != beyond_loopback
+        ]
+
+        assert BLOCKS["client-yaml"] in OUTPUTS["server-start"]
+        lines = _PEER.sub(peer, BLOCKS["client-yaml"]).replace("/ip4/203.0.113.7/tcp/4000", address)
+        (laptop.folder / "client.yaml").write_text(lines)
+        with laptop.running("client", BLOCKS["laptop-connect"], *any_port) as connected:
+            connected.wait_for("(exit up)")
+            assert neutral(connected.output) == neutral(OUTPUTS["laptop-connect"])
+            proxy = connected.wait_for(r"^SOCKS5 on (\S+),")
+            curl = quiet(BLOCKS["laptop-curl"]).replace("127.0.0.1:1080", proxy)
+            assert laptop.run(curl.replace("https://example.com/", page)) == "It works"
+            connected.interrupt()
+        exit_.interrupt()
+
+    server.run(BLOCKS["server-systemd"])
+    unit = dict(
+        line.split("=", 1)
+        for line in (server.folder.parent / "bethrou-node.service").read_text().splitlines()
+        if "=" in line
+    )
+    assert unit["WorkingDirectory"] == str(server.folder)
+    assert unit["ExecStart"].endswith(BLOCKS["server-start"].strip())
+    assert Path(unit["ExecStart"].split()[0]).exists()
+
+    swapped = BLOCKS["swap-node"].replace("/ip4/0.0.0.0/tcp/4000", address)
+    with (
+        server.running("swapped-node", swapped, *permit) as exit_,
+        laptop.running("swapped-client", BLOCKS["swap-client"], *any_port) as connected,
+    ):
+        assert exit_.wait_for(r"^Exit node (\S+)$") == peer
+        connected.wait_for("(exit up)")
+
+
+# -- the reference --------------------------------------------------------------------------------------------------
+
+
+def shown(default: object) -> str:
+    """A default as README writes it."""
+    if default is None or default in ((), {}) or default == ResolverChoice():
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, float):
+        return f"`{default:g}s`"
+    if isinstance(default, tuple) and not isinstance(default, HostPort):
+        return ", ".join(f"`{item}`" for item in default)
+    return f"`{default}`"
+
+
+def block_in(annotation: object) -> type[BaseModel] | None:
+    """The block of keys that a field consists of, or each of whose items is one."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return annotation
+    return next((block for part in get_args(annotation) if (block := block_in(part))), None)
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every key of a block and of those inside it, with its default."""
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        block = block_in(field.annotation)
+        if block is None:
+            yield key, shown(field.default)
+        elif isinstance(field.default, tuple):
+            yield key, shown(field.default)
+            yield from keys_of(block, f"{key}[].")
+        else:
+            yield from keys_of(block, f"{key}.")
+
+
+def test_the_reference_has_every_key_of_client_yaml() -> None:
+    written = [(key.strip("`"), default) for key, _, default, _ in TABLES["client.yaml"]]
+    assert written == list(keys_of(ClientConfig))
+
+
+_LIST_OPTIONS = """
+import importlib, json, sys, typer.main
+command = typer.main.get_command(importlib.import_module("bethrou.cli." + sys.argv[1]).app).commands[sys.argv[2]]
+print(json.dumps([(option.opts[0], option.metavar or "", option.multiple)
+                  for option in command.params if option.opts[0].startswith("--")]))
+"""
+
+
+def options_of(module: str, command: str) -> list[tuple[str, str, bool]]:
+    """Name, metavar and whether it is repeatable, of each option of a command.
+
+    A process of its own reads them, because not every version of typer can be loaded without a warning.
+    """
+    listed = subprocess.run(
+        [sys.executable, "-c", _LIST_OPTIONS, module, command], stdout=subprocess.PIPE, timeout=60, check=True
+    )
+    return [tuple(option) for option in json.loads(listed.stdout)]
+
+
+ELSEWHERE_IN_NODE_CONFIG = {
+    "--tag": "tags",
+    "--hide-destinations": "log.hide_destinations",
+    "--log-level": "log.level",
+    "--log-format": "log.format",
+    "--discover": "discovery.enabled",
+    "--discover-user": "discovery.user",
+    "--discover-pass": "discovery.pass",
+    "--discover-topic": "discovery.topic",
+}
+
+
+def test_the_reference_has_every_option_of_a_node() -> None:
+    defaults = dict(keys_of(NodeConfig))
+    expected = []
+    for name, metavar, multiple in options_of("node", "start"):
+        field = ELSEWHERE_IN_NODE_CONFIG.get(name, name.removeprefix("--").replace("-", "_"))
+        default = "`redis://localhost:6379`" if name == "--discover-address" else defaults[field]
+        expected.append((f"`{name}`{' (rep.)' if multiple else ''}", metavar.strip(), default))
+    assert [(name, value, default) for name, value, default, _ in TABLES["node"]] == expected
+
+
+def test_the_options_of_the_other_commands_are_named() -> None:
+    options = [*options_of("client", "connect"), *options_of("main", "up")]
+    assert [name for name, _, _ in options if f"`{name}" not in README] == []
+
+
+def test_the_rules_of_the_policy_can_be_read() -> None:
+    rules = [rule.strip("`").split() for rule, _ in TABLES["rules"]]
+    assert {option for option, _ in rules} == {"--allow", "--deny"}
+    for _, rule in rules:
+        assert str(parse_address_rule(rule)).replace("/32", "") == rule
+
+
+def test_the_environment_is_listed() -> None:
+    sources = [
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "scripts").iterdir(),
+        *(ROOT / "bench").glob("*.py"),
+        *(ROOT / "tests").rglob("conftest.py"),
+        ROOT / "tests" / "interop" / "build",
+        ROOT / ".ci" / "run",
+    ]
+    used = {name for source in sources for name in re.findall(r"\bBETHROU_[A-Z_]+\b", source.read_text())}
+    assert set(re.findall(r"^\| `(BETHROU_[A-Z_]+)` \|", README, re.MULTILINE)) == used
+
+
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / document).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+# -- the figures ----------------------------------------------------------------------------------------------------
+
+
+def fill(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "bench" / "readme_table", *arguments]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_figures_are_those_of_the_run_that_is_named() -> None:
+    (place,) = re.findall(
+        r"^<!-- bench:begin -->\n(.*?)^<!-- bench:end -->$", README, re.DOTALL | re.MULTILINE
+    )
+    named = re.search(r"from `(bench/results/\S+\.json)`", place)
+    if named is None:
+        assert place == "Not measured yet for this version.\n"
+    else:
+        assert fill("--check", ROOT / named[1]).returncode == 0
+
+
+RESULT = """{
+ "format": 1, "taken": "2026-01-02T03:04:05+00:00", "rounds": 3, "versions": {"none": "", "ssh": "9", "bethrou": "1"},
+ "machine": {"cpu": "Some CPU", "cores": 2, "kernel": "6.1", "python": "3.11.2"}, "settings": {"bulk_s": 2.0},
+ "rows": [
+  {"key": "ping", "title": "64-byte ping-pong, p50", "unit": "us", "bar": "<= 1.5 x ssh|ss", "verdict": "bar met",
+   "ratio": {"median": 1.2, "min": 1.1, "max": 1.3, "rounds": [1.2, 1.1, 1.3]},
+   "peers": {"ssh": {"median": 100.0, "errors": 0, "failed": 0},
+             "bethrou": {"median": 120.4, "errors": 1, "failed": 0}}},
+  {"key": "ping-p99", "title": "its p99", "unit": "us", "bar": null, "verdict": "-",
+   "ratio": {"median": null}, "peers": {}}
+ ]}"""
+
+
+def test_figures_are_put_into_their_place(tmp_path: Path) -> None:
+    result, readme = tmp_path / "run.json", tmp_path / "README.md"
+    result.write_text(RESULT)
+    readme.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
+    assert fill("--check", result, "--readme", readme).returncode == 1
+    done = fill(result, "--readme", readme)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert readme.read_text() == (
+        "before\n<!-- bench:begin -->\n"
+        "|  | unit | no proxy | ssh -D | bethrou | ratio | bar | verdict |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |\n"
+        "| 64-byte ping-pong, p50 | us |  | 100 | 120 ! | 1.20 (1.10..1.30) | <= 1.5 x ssh, ss | bar met |\n"
+        "\n"
+        "Some CPU, 2 cores, Linux 6.1, Python 3.11.2; rounds: 3; 2026-01-02. "
+        "Made by `bench/readme_table` from `run.json`.\n"
+        "<!-- bench:end -->\nafter\n"
+    )
+    assert fill("--check", result, "--readme", readme).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "readme", "reason"),
+    [
+        ("{", "", "Expecting"),
+        ("{}", "", "not written by"),
+        (RESULT.replace("2.0", "0.3"), "", "quick run"),
+        (RESULT.replace('"ping"', '"pong"'), "", "none of the rows"),
+        (RESULT, "no markers\n", "no place for it"),
+    ],
+)
+def test_what_gives_no_table_is_refused(tmp_path: Path, result: str, readme: str, reason: str) -> None:
+    (tmp_path / "run.json").write_text(result)
+    (tmp_path / "README.md").write_text(readme)
+    done = fill(tmp_path / "run.json", "--readme", tmp_path / "README.md")
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert (tmp_path / "README.md").read_text() == readme
