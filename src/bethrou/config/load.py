@@ -6,6 +6,7 @@ never shown.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -91,7 +92,12 @@ def _read_text(path: str | Path, name: str) -> str:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from error
+        hint = (
+            "; write one with the lines that a node prints, or say --config"
+            if error.errno == errno.ENOENT
+            else ""
+        )
+        raise ConfigError(f"{name}: cannot be read: {error.strerror}{hint}") from error
     except ValueError as error:
         raise ConfigError(f"{name}: is no file name: {error}") from error
     if len(data) > MAX_FILE:
