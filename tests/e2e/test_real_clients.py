@@ -10,7 +10,7 @@ import os
 import shlex
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -50,11 +50,11 @@ def sha256(data: bytes) -> str:
 
 
 @pytest.fixture
-async def web(tmp_path: Path, names: DnsServerForTests) -> AsyncIterator[Web]:
+def web(tmp_path: Path, names: DnsServerForTests) -> Iterator[Web]:
     names.zone[NAME] = ["127.0.0.1"]
     folder = tmp_path / "web"
     folder.mkdir()
-    async with web_server(PAYLOAD, folder) as server:
+    with web_server(PAYLOAD, folder) as server:
         yield server
 
 
@@ -202,7 +202,7 @@ async def test_git_clone(network: Network, web: Web, tmp_path: Path) -> None:
     await run(git, "-C", folder / "project.git", "update-server-info", env=who)
 
     proxy = f"http.proxy=socks5h://{network.host_and_port}"
-    url = f"http://{NAME}:{web.http}/files/project.git"
+    url = f"http://{NAME}:{web.http}/project.git"
     await run(git, "-c", proxy, "clone", "-q", url, copy, env=who)
     assert sha256((copy / "payload").read_bytes()) == sha256((source / "payload").read_bytes())
 

@@ -6,12 +6,15 @@ import contextlib
 import datetime
 import hashlib
 import ssl
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 
-from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,38 +34,71 @@ class Web:
     authority: Path
 
 
-@contextlib.asynccontextmanager
-async def web_server(payload: Payload, folder: Path) -> AsyncIterator[Web]:
-    """Serves GET /payload, PUT /hash (answers with the SHA-256 of the body) and `folder` under /files."""
+class _Handler(SimpleHTTPRequestHandler):
+    """GET /payload, PUT /hash (answers with the SHA-256 of the body), and the files of a folder."""
 
-    async def fetch(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        response.content_length = payload.size
-        await response.prepare(request)
-        for block in payload:
-            await response.write(block)
-        return response
+    protocol_version = "HTTP/1.1"
+    payload: Payload
 
-    async def put(request: web.Request) -> web.Response:
+    def do_GET(self) -> None:
+        if self.path != "/payload":
+            super().do_GET()
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Length", str(self.payload.size))
+        self.end_headers()
+        for block in self.payload:
+            self.wfile.write(block)
+
+    def do_PUT(self) -> None:
         digest = hashlib.sha256()
-        async for block in request.content.iter_chunked(1 << 16):
+        for block in self._body():
             digest.update(block)
-        return web.Response(text=digest.hexdigest())
+        answer = digest.hexdigest().encode()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
 
-    app = web.Application()
-    app.router.add_get("/payload", fetch)
-    app.router.add_put("/hash", put)
-    app.router.add_static("/files", folder)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
+    def _body(self) -> Iterator[bytes]:
+        """The body of a request, in chunks of the sender's own or of a known length."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            yield self.rfile.read(int(self.headers["Content-Length"]))
+            return
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is no news."""
+
+
+@contextlib.contextmanager
+def web_server(payload: Payload, folder: Path) -> Iterator[Web]:
+    """Serves `payload` and `folder`, in threads of its own, over HTTP and HTTPS."""
+    handler = type("Handler", (_Handler,), {"payload": payload})
     authority = _write_certificate(folder)
+    servers = [_Server(("127.0.0.1", 0), partial(handler, directory=str(folder))) for _ in range(2)]
+    # the handshake is done by the thread that serves the connection
+    servers[1].socket = _tls(authority).wrap_socket(
+        servers[1].socket, server_side=True, do_handshake_on_connect=False
+    )
+    threads = [threading.Thread(target=server.serve_forever, args=(0.02,)) for server in servers]
+    for thread in threads:
+        thread.start()
     try:
-        for context in (None, _tls(authority)):
-            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        ports = [address[1] for address in runner.addresses]
-        yield Web(ports[0], ports[1], authority)
+        yield Web(servers[0].server_port, servers[1].server_port, authority)
     finally:
-        await runner.cleanup()
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
 
 def _tls(certificate: Path) -> ssl.SSLContext:
