@@ -16,6 +16,7 @@ from e2e.conftest import Network
 from live.applications import GREETING, Application, Refused, application, connect_request, open_application
 from live.members import Client, Node, running_client, running_node
 from live.payload import MIB, Payload
+from live.processes import Programs
 from live.targets import (
     Habit,
     Visit,
@@ -268,6 +269,22 @@ async def test_50_aborts_leave_no_descriptor_open(network: Network) -> None:
             await app.receive(1000 * number)
             app.abort()
         await until(lambda: (network.client.sockets, network.node.sockets) == before)
+
+
+async def test_a_killed_client_leaves_nothing_at_the_exit(started: Programs) -> None:
+    node = started.node()
+    before = node.sockets
+    client = started.client([node])
+    async with target(endless()) as far:
+        apps = [await open_application(client.proxy, "127.0.0.1", far.port) for _ in range(10)]
+        for app in apps:
+            await app.receive(MIB)
+        client.kill()
+        await until(lambda: node.sockets == before and far.open_visits == 0)
+        for app in apps:
+            app.abort()
+    lines = node.lines_of("request", result="aborted")
+    assert len(lines) == 10
 
 
 async def test_one_slow_reader_stops_nobody_else(network: Network) -> None:
