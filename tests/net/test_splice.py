@@ -183,14 +183,12 @@ async def test_an_end_while_the_other_side_is_paused(who: str) -> None:
 # -- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", ["fresh", "app ended", "target ended", "bytes waiting"])
+@pytest.mark.parametrize("state", ["fresh", "other ended", "bytes waiting"])
 @pytest.mark.parametrize("who", ["left", "right"])
 async def test_an_error_on_one_side_ends_both(who: str, state: str) -> None:
     scene = Scene()
-    if state == "app ended":
-        scene.app.write_eof()
-    elif state == "target ended":
-        scene.target.write_eof()
+    if state == "other ended":
+        (scene.target if who == "left" else scene.app).write_eof()
     elif state == "bytes waiting":
         scene.app.pause_reading()
         scene.target.pause_reading()
@@ -204,6 +202,27 @@ async def test_an_error_on_one_side_ends_both(who: str, state: str) -> None:
     assert end.failed_side == who
     other.resume_reading()
     assert isinstance(await other.protocol.lost, ConnectionResetError)
+
+
+@pytest.mark.parametrize("who", ["left", "right"])
+async def test_an_error_behind_the_end_of_one_side_takes_nothing_of_what_it_had_sent(who: str) -> None:
+    """As when a server answers an upload, ends, and resets the connection because more of the upload comes."""
+    scene = Scene()
+    failing, other = (scene.app, scene.target) if who == "left" else (scene.target, scene.app)
+    other.pause_reading()
+    other.write(b"x" * 1000)
+    failing.write(noise(50_000))
+    failing.write_eof()
+    await turns()
+    failing.abort()
+    await turns()
+    other.write(b"too late")
+    other.resume_reading()
+    await other.protocol.eof
+    assert other.protocol.data == noise(50_000)
+    end = await scene.ended()
+    assert isinstance(end.error, ConnectionResetError)
+    assert end.failed_side == who
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -311,6 +330,20 @@ async def test_a_held_end_goes_on_when_the_other_side_is_quiet(clock: Clock) -> 
     assert (await scene.ended()).error is None
 
 
+async def test_a_held_end_waits_while_it_is_the_application_that_takes_nothing(clock: Clock) -> None:
+    scene = Scene(hold_fin_from_left=5.0)
+    scene.app.write_eof()
+    scene.app.pause_reading()
+    answer = asyncio.create_task(scene.target.send(noise(MIB)))
+    await clock.forward(30)
+    assert not scene.target.protocol.eof.done()
+    scene.app.resume_reading()
+    await answer
+    await scene.app.protocol.have(MIB)
+    await clock.forward(6)
+    assert scene.target.protocol.eof.done()
+
+
 async def test_a_held_end_of_an_application_that_is_gone(clock: Clock) -> None:
     scene = Scene(hold_fin_from_left=5.0)
     scene.app.write_eof()
@@ -318,7 +351,7 @@ async def test_a_held_end_of_an_application_that_is_gone(clock: Clock) -> None:
     scene.app.abort()
     end = await scene.ended()
     assert end.failed_side == "left"
-    assert isinstance(await scene.target.protocol.lost, ConnectionResetError)
+    assert scene.target.protocol.eof.done()
     await clock.forward(20)
     assert len(scene.ends) == 1
 

@@ -207,6 +207,40 @@ async def test_more_streams_than_may_be_unacknowledged() -> None:
         await settled(link, other)
 
 
+@pytest.mark.parametrize("how", ["reset", "link lost"])
+async def test_what_came_whole_is_delivered_however_the_stream_ends(how: str) -> None:
+    async with two_hosts() as (_, listener, link, other):
+        near, far = await pipe(link, listener)
+        far.pause_reading()
+        await near.send(noise(100_000))
+        near.write_eof()
+        far.write(b"nobody reads this")
+        await near.protocol.have(17)
+        if how == "reset":
+            near.abort()
+        else:
+            link.close()
+        while other.stream_count:
+            await asyncio.sleep(0)
+        far.write(b"nor this")
+        far.resume_reading()
+        error = await far.protocol.lost
+        assert isinstance(error, StreamReset if how == "reset" else LinkLost)
+        assert far.protocol.eof.done()
+        assert far.protocol.data == noise(100_000)
+
+
+async def test_what_came_in_part_is_dropped_with_the_stream() -> None:
+    async with two_hosts() as (_, listener, link, other):
+        near, far = await pipe(link, listener)
+        far.pause_reading()
+        await near.send(noise(100_000))
+        near.abort()
+        assert isinstance(await far.protocol.lost, StreamReset)
+        assert not far.protocol.eof.done()
+        await settled(link, other)
+
+
 async def test_closing_a_link_ends_all_its_streams() -> None:
     async with nothing_left(), two_hosts() as (_, listener, link, other):
         ends = [end for _ in range(20) for end in await pipe(link, listener)]

@@ -1,8 +1,9 @@
 """One pump for everything: two transports joined so that what one receives the other sends.
 
 Its whole specification: bytes go across; EOF on one side ends the other's writing; a side that cannot send stops the
-other's reading; an error on one side ends both at once. SOCKS clients, exits and relays use it alike. There is no
-task in it: each transport's callbacks call the other transport.
+other's reading; an error on one side ends both at once, but what that side had sent whole, EOF included, the other
+still gets. SOCKS clients, exits and relays use it alike. There is no task in it: each transport's callbacks call the
+other transport.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ class Splice:
 
     def abort(self, error: Exception) -> None:
         """End both sides at once."""
-        self._fail(self._left, error)
+        self._blame(self._left, error)
+        self._abort()
 
     # -- what the sides tell ----------------------------------------------------------------------------------------
 
@@ -130,9 +132,11 @@ class Splice:
             # closed before both directions had ended: the application is gone, or the stream was reset
             error = StreamReset("closed before its end")
         if error is not None and not self._both_ended:
-            self._fail(
-                side, error
-            )  # behind both ends it takes nothing from what the other side still has to get
+            self._blame(side, error)
+            if not side.ended:
+                self._abort()
+            elif not side.other.lost:
+                side.other.transport.close()  # it still gets what `side` had sent; what it sends is for nobody
         if self._left.lost and self._right.lost:
             self._finish()
 
@@ -149,8 +153,10 @@ class Splice:
     def _release_fin(self) -> None:
         if self._held_timer is None:
             return
-        quiet = self._loop.time() - self._right.last_received
         assert self._hold is not None
+        quiet = self._loop.time() - self._right.last_received
+        if not self._right.transport.is_reading():
+            quiet = 0.0  # it is our side that takes nothing for now
         if not self._right.ended and quiet < self._hold:
             self._held_timer = self._loop.call_later(self._hold - quiet, self._release_fin)
             return
@@ -169,13 +175,15 @@ class Splice:
             self._left.transport.close()
             self._right.transport.close()
 
-    def _fail(self, side: _Side, error: Exception) -> None:
+    def _blame(self, side: _Side, error: Exception) -> None:
         if self._error is None and self._finished is not None and not self._both_ended:
             self._error = error
             self._failed_side = "left" if side is self._left else "right"
         if self._held_timer is not None:
             self._held_timer.cancel()
             self._held_timer = None
+
+    def _abort(self) -> None:
         for each in (self._left, self._right):
             if not each.lost:
                 each.transport.abort()

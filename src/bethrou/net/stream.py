@@ -29,6 +29,7 @@ class YamuxStream(asyncio.Transport):
     - `close` sends what is waiting, for as long as the peer takes some of it every 30 s, then FIN; the peer has 30 s
       to end its direction, then the stream is reset. Bytes that arrive behind our FIN are answered with RST.
     - `abort` and `reset(code)` send RST at once.
+    - What came whole, FIN included, is delivered even if the stream or the link is lost before its reader takes it.
     - After `connection_lost` nothing is delivered; the error is a `StreamReset`, a `LinkLost`, or None.
     - While reading is paused the peer gets no credit, for as long as that takes; it costs at most the window.
     """
@@ -45,6 +46,7 @@ class YamuxStream(asyncio.Transport):
         "_high",
         "_inbox",
         "_inbox_size",
+        "_last_word",
         "_lost",
         "_low",
         "_muxer",
@@ -73,6 +75,7 @@ class YamuxStream(asyncio.Transport):
         self._wakeup = False
         self._eof_pending = False
         self._eof_delivered = False
+        self._last_word: Exception | None = None
         self._backlog: deque[bytes | memoryview] | None = None
         self._backlog_size = 0
         self._fin_waiting = False
@@ -211,8 +214,7 @@ class YamuxStream(asyncio.Transport):
 
     def receive_reset(self, code: int) -> None:
         """The peer ended the stream at once."""
-        self._closing = True
-        self._finish(StreamReset(f"the peer reset the stream (code {code:#x})", code))
+        self._end(StreamReset(f"the peer reset the stream (code {code:#x})", code))
 
     def receive_credit(self) -> None:
         """The peer allows more."""
@@ -222,8 +224,7 @@ class YamuxStream(asyncio.Transport):
 
     def link_lost(self, error: Exception) -> None:
         """The link is gone, and with it the stream."""
-        self._closing = True
-        self._finish(error)
+        self._end(error)
 
     def serve(self) -> None:
         """It is this stream's turn to send one frame from its backlog."""
@@ -318,7 +319,10 @@ class YamuxStream(asyncio.Transport):
             return
         self._eof_delivered = True
         keep_open = self.get_protocol().eof_received()  # type: ignore[attr-defined]
-        if not keep_open:
+        if self._last_word is not None:
+            self._closing = True
+            self._finish(self._last_word)
+        elif not keep_open:
             self.close()
 
     def _keep(self, data: memoryview) -> None:
@@ -368,15 +372,28 @@ class YamuxStream(asyncio.Transport):
         self._inbox_size = 0
         self._inbox = None
 
+    def _drop_backlog(self) -> None:
+        self._muxer.waiting.remove(self._backlog_size)
+        self._backlog_size = 0
+        self._backlog = None
+
+    def _end(self, error: Exception) -> None:
+        """The stream is over, by no doing of ours."""
+        if self._eof_pending and not self._eof_delivered and not self._closing:
+            # All that the peer had to say is here: whoever reads late still gets it, and hears of the error behind it.
+            self._last_word = error
+            self._drop_backlog()
+        else:
+            self._closing = True
+            self._finish(error)
+
     def _finish(self, error: Exception | None) -> None:
         if self._lost:
             return
         self._lost = True
         self._core.owner = None
         self._drop_inbox()
-        self._muxer.waiting.remove(self._backlog_size)
-        self._backlog = None
-        self._backlog_size = 0
+        self._drop_backlog()
         self._muxer.end_farewell(self)
         self._muxer.linger(self._core)
         if self._protocol is not None:
