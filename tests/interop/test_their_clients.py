@@ -26,6 +26,7 @@ from live.targets import (
     target,
 )
 from live.waiting import until
+from proxy.dns_server import DnsServerForTests
 
 BULK = 100 * MIB
 
@@ -130,11 +131,12 @@ async def test_failures_are_told(peers: Peers, key: NetworkKey, name: str, mode:
     """In the words by which Go clients tell failures apart."""
     async with target(echo) as gone:
         pass
-    async with running_node(key) as node:
+    server = await DnsServerForTests.start()
+    async with running_node(key, resolver=[str(server.address)]) as node:
         peer = await peers.connected_client(name, node.address, "--mode", mode)
         for address, words in (
             (gone.address, "connection refused"),
-            ("no-such-name.invalid:80", "no such host"),
+            ("nobody.test:80", "no such host"),
             ("10.0.0.1:80", "not globally routable"),
             ("nonsense", "no port"),
             ("127.0.0.1:0", "port"),
@@ -145,6 +147,7 @@ async def test_failures_are_told(peers: Peers, key: NetworkKey, name: str, mode:
             assert words in answer["message"]
         assert (await peer.command("ping"))["ok"]
         await until(lambda: node.streams == 0)
+    server.transport.close()
 
 
 @each_client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 
 import pytest
@@ -93,7 +94,9 @@ async def test_failures_reach_the_application(peers: Peers, key: NetworkKey, nam
         pass
     async with running_client(key, [exit_.address]) as client:
         assert await refusal(client.proxy, "127.0.0.1", gone.port) == 0x05
-        assert await refusal(client.proxy, "no-such-name.invalid", 80) == 0x04
+        if name != "js" or names_are_denied_here():
+            # Go answers for this one without asking anybody
+            assert await refusal(client.proxy, "no-such-name.onion", 80) == 0x04
         assert client.app.pool.exits[exit_.id].health.failures == 0
         await all_streams_gone(client, exit_)
 
@@ -236,6 +239,15 @@ async def test_streams_that_one_exit_refuses_go_to_another(peers: Peers, key: Ne
             await until(lambda: len(client.events.of(RequestEnded)) == 300)
         carried = Counter(event.peer for event in client.events.of(RequestEnded))
         assert carried[exit_.id] >= 64
+
+
+def names_are_denied_here() -> bool:
+    """Whether the system's resolver says of a name that it does not exist; without a network it says nothing."""
+    try:
+        socket.getaddrinfo("no-such-name.onion", 80)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_NONAME
+    return False
 
 
 async def echo_at_once(client: Client, port: int, count: int) -> Counter[int]:
