@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Sequence
 
@@ -30,6 +31,7 @@ _FAILURES = {
     errno.ENETUNREACH: Failure.NET_UNREACHABLE,
     errno.ENETDOWN: Failure.NET_UNREACHABLE,
     errno.EADDRNOTAVAIL: Failure.NET_UNREACHABLE,
+    errno.EAFNOSUPPORT: Failure.NET_UNREACHABLE,  # IPv6 on a machine that has none
     errno.EACCES: Failure.DENIED,
     errno.EPERM: Failure.DENIED,
     errno.ETIMEDOUT: Failure.TIMEOUT,
@@ -38,6 +40,20 @@ _FAILURES = {
     errno.ENOBUFS: Failure.OVERLOADED,
     errno.ENOMEM: Failure.OVERLOADED,
 }
+
+_MOST_TELLING = (
+    Failure.OVERLOADED,
+    Failure.REFUSED,
+    Failure.TIMEOUT,
+    Failure.HOST_UNREACHABLE,
+    Failure.NET_UNREACHABLE,
+    Failure.DENIED,
+    Failure.INTERNAL,
+)
+"""Which failure counts when the addresses of a name fail in different ways: an exit without IPv6 cannot reach half of
+them, but what the others said is the answer. What is the exit's own trouble goes first: another one may have none."""
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 class EarlyBytes(asyncio.Protocol):
@@ -76,9 +92,8 @@ async def reach(
                 loop=loop,
             )
             transport, early = await loop.create_connection(EarlyBytes, sock=sock)
-    except OSError as error:
-        failure = _FAILURES.get(error.errno or 0, Failure.INTERNAL)
-        raise RequestError(failure, error.strerror or str(error)) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
+        raise RequestError(_failure_of(error), getattr(error, "strerror", None) or str(error)) from None
     keep_alive(transport.get_extra_info("socket"))
     return transport, early
 
@@ -98,6 +113,14 @@ async def _permitted_addresses(host: str, port: int, resolver: Resolver, judge: 
     if not permitted:
         raise RequestError(Failure.DENIED, reason or "no address is permitted")
     return permitted
+
+
+def _failure_of(error: OSError | RuntimeError) -> Failure:
+    # aiohappyeyeballs joins the errors of several addresses to one text, and drops their numbers if they differ
+    known = error.errno if isinstance(error, OSError) else None
+    numbers = [known] if known else [int(number) for number in _ERRNO.findall(str(error))]
+    failures = [_FAILURES.get(number, Failure.INTERNAL) for number in numbers]
+    return min(failures, key=_MOST_TELLING.index, default=Failure.INTERNAL)
 
 
 def _address_info(address: Address, port: int) -> aiohappyeyeballs.AddrInfoType:
