@@ -130,8 +130,9 @@ _RETRYABLE = frozenset({Failure.DRAINING, Failure.OVERLOADED, Failure.INTERNAL, 
 
 
 class RequestError(BethrouError):
-    """A proxied request was not carried out."""
+    """A proxied request was not carried out. `exit` is the peer ID of the exit that said so, or ""."""
 
-    def __init__(self, failure: Failure, message: str) -> None:
+    def __init__(self, failure: Failure, message: str, exit: str = "") -> None:  # noqa: A002 - the product's word
         super().__init__(message)
         self.failure = failure
+        self.exit = exit

@@ -218,7 +218,7 @@ async def sign_something_else(wire: Wire) -> None:
         (speak_http, NetworkKeyMismatch, "different network keys"),
         (speak_without_pnet, NetworkKeyMismatch, "different network keys"),
         (send_garbage, NetworkKeyMismatch, "different network keys"),
-        (speak_other_protocol_in_the_network, NetworkKeyMismatch, "does not speak multistream"),
+        (speak_other_protocol_in_the_network, NetworkKeyMismatch, "different network keys"),
         (offer_tls_only, UnsupportedProtocol, "does not offer Noise (/noise), only /tls/1.0.0"),
         (propose_without_end, UnsupportedProtocol, "does not offer Noise"),
         (announce_a_long_text, HandshakeError, "more than 1024 bytes"),

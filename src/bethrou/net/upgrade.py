@@ -120,7 +120,9 @@ class _Upgrade:
     def _explain(self, error: Exception) -> BethrouError:
         """What it means that Noise was not agreed on."""
         if not self._greeted:
-            return NetworkKeyMismatch(f"{_KEY_HINT} ({error})")
+            if isinstance(error, NegotiationError):
+                return NetworkKeyMismatch(f"{_KEY_HINT} (what the peer sends makes no sense with ours)")
+            return NetworkKeyMismatch(f"{_KEY_HINT}, or the peer is just stopping ({error})")
         offered = ", ".join(self._security.refused) if isinstance(self._security, Listener) else ""
         if offered or isinstance(error, UnsupportedProtocol):
             instead = f", only {printable(offered, 200)}" if offered else ""

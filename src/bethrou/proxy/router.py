@@ -84,7 +84,8 @@ class Router:
     def _why_none(self, wishes: Wishes) -> str:
         if wishes.exit is not None or wishes.tag is not None:
             return "no exit that is up fits what the user name asks for"
-        return f"none of {len(self._pool.exits)} exits can be reached"
+        known = len(self._pool.exits)
+        return "the exit cannot be reached" if known == 1 else f"none of the {known} exits can be reached"
 
     async def _try_in_turn(self, planned: list[Candidate], request: ProxyRequest) -> Routed:
         fault = ExitFault("every exit went away")
@@ -100,9 +101,9 @@ class Router:
                 if error.counts:
                     self._pool.failed(exit_, str(error))
                 continue
-            except RequestError:
+            except RequestError as error:
                 self._pool.succeeded(exit_)  # it took the request; the destination is what failed
-                raise
+                raise RequestError(error.failure, str(error), candidate.peer) from None
             self._pool.succeeded(exit_)
             return Routed(exit_, accepted)
         raise RequestError(fault.failure, str(fault))

@@ -137,7 +137,7 @@ class SocksServer:
             routed = await self._router.route(request, Wishes(name.exit, name.tag, name.strategy))
         except RequestError as error:
             connection.refuse(error.failure)
-            ended("", error.failure.value, str(error))
+            ended(error.exit, error.failure.value, str(error))
             return
         except asyncio.CancelledError:
             ended("", "aborted", "the application gave up")

@@ -95,7 +95,9 @@ def test_a_busy_stream_gets_its_larger_window_with_the_first_grant() -> None:
 
 @pytest.mark.parametrize("round_trip", [0.02, 0.08, 0.2])
 @pytest.mark.parametrize("rate", [1 * MIB, 10 * MIB, 40 * MIB])
-def test_a_path_is_filled_by_a_window_of_four_times_rate_times_round_trip(rate: int, round_trip: float) -> None:
+def test_a_path_is_filled_by_a_window_of_four_times_rate_times_round_trip(
+    rate: int, round_trip: float
+) -> None:
     path = Path(ReceiveWindow(WindowBudget()), round_trip)
     path.run(40 * round_trip, rate)
     assert path.run(40 * round_trip, rate) > 0.95 * rate
