@@ -72,17 +72,13 @@ async def ask(
     `RequestError` when the answer is final.
     """
     protocols = statement.protocols if statement is not None else ()
-    negotiation: OutboundNegotiation | None = None
+    conversation = _Conversation(host, link, limits)
     done = False
     try:
         if PROTOCOL_V1_1 in protocols:
-            negotiation = await host.open(link, [PROTOCOL_V1_1], wire.encode_request_v1_1(request))
-            accepted = await _converse_v1_1(negotiation, limits)
+            accepted = await conversation.in_v1_1(request)
         else:
-            known = PROTOCOL_V1_0 in protocols
-            first = wire.encode_request_v1_0(request)
-            negotiation = await host.open(link, [PROTOCOL_V1_0], first if known else b"")
-            accepted = await _converse_v1_0(negotiation, b"" if known else first, limits)
+            accepted = await conversation.in_v1_0(request, known=PROTOCOL_V1_0 in protocols)
         done = True
         return accepted
     except RequestError:
@@ -90,55 +86,79 @@ async def ask(
     except (BethrouError, OSError) as error:
         raise ExitFault(str(error)) from None
     finally:
-        if negotiation is not None and not done:
-            negotiation.reader.transport.abort()
+        if not done:
+            conversation.abort()
 
 
-async def _converse_v1_1(negotiation: OutboundNegotiation, limits: Limits) -> Accepted:
-    reader = negotiation.reader
-    messages = wire.PrefixedJsonReader()
-    try:
-        with limits.take.limit():
-            await negotiation.agreed()
-            answer = wire.decode_answer_v1_1(await _next_message(reader, messages))
-    except TimeoutError:
-        raise ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s") from None
-    if isinstance(answer, Dialing):
-        answer = await _final_answer(reader, messages, limits)
-    if isinstance(answer, Refused):
-        raise _verdict(answer)
-    reader.push_back(messages.surplus)
-    return Accepted(negotiation.stream, reader, answer.bound, half_close=True)
+class _Conversation:
+    """One request on one stream. The time to wait for a stream counts: an exit may have too many unanswered."""
+
+    __slots__ = ("_host", "_limits", "_link", "_negotiation")
+
+    def __init__(self, host: Host, link: Link, limits: Limits) -> None:
+        self._host = host
+        self._link = link
+        self._limits = limits
+        self._negotiation: OutboundNegotiation | None = None
+
+    def abort(self) -> None:
+        """End the stream, if there is one."""
+        if self._negotiation is not None:
+            self._negotiation.stream.abort()
+
+    async def in_v1_1(self, request: ProxyRequest) -> Accepted:
+        messages = wire.PrefixedJsonReader()
+        try:
+            with self._limits.take.limit():
+                negotiation = await self._open(PROTOCOL_V1_1, wire.encode_request_v1_1(request))
+                await negotiation.agreed()
+                answer = wire.decode_answer_v1_1(await _next_message(negotiation.reader, messages))
+        except TimeoutError:
+            raise ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s") from None
+        if isinstance(answer, Dialing):
+            answer = await self._final_answer(negotiation.reader, messages)
+        if isinstance(answer, Refused):
+            raise _verdict(answer)
+        negotiation.reader.push_back(messages.surplus)
+        return Accepted(negotiation.stream, negotiation.reader, answer.bound, half_close=True)
+
+    async def _final_answer(
+        self, reader: ByteReader, messages: wire.PrefixedJsonReader
+    ) -> Connected | Refused:
+        try:
+            with self._limits.answer.limit():
+                answer = wire.decode_answer_v1_1(await _next_message(reader, messages))
+        except TimeoutError:
+            raise _no_answer() from None
+        if isinstance(answer, Dialing):
+            raise DecodeError("the exit said `dialing` twice")
+        return answer
+
+    async def in_v1_0(self, request: ProxyRequest, known: bool) -> Accepted:
+        """`known`: the exit says that it speaks this, so that the request can be sent with the proposal."""
+        messages = wire.JsonObjectReader()
+        first = wire.encode_request_v1_0(request)
+        try:
+            with self._limits.answer.limit():
+                negotiation = await self._open(PROTOCOL_V1_0, first if known else b"")
+                await negotiation.agreed()
+                if not known:
+                    negotiation.reader.write(first)
+                answer = wire.decode_answer_v1_0(await _next_message(negotiation.reader, messages))
+        except TimeoutError:
+            raise _no_answer() from None
+        if isinstance(answer, Refused):
+            raise _verdict(answer)
+        negotiation.reader.push_back(messages.surplus)
+        return Accepted(negotiation.stream, negotiation.reader, None, half_close=False)
+
+    async def _open(self, protocol: str, first: bytes) -> OutboundNegotiation:
+        self._negotiation = await self._host.open(self._link, [protocol], first)
+        return self._negotiation
 
 
-async def _final_answer(
-    reader: ByteReader, messages: wire.PrefixedJsonReader, limits: Limits
-) -> Connected | Refused:
-    try:
-        with limits.answer.limit():
-            answer = wire.decode_answer_v1_1(await _next_message(reader, messages))
-    except TimeoutError:
-        raise RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s") from None
-    if isinstance(answer, Dialing):
-        raise DecodeError("the exit said `dialing` twice")
-    return answer
-
-
-async def _converse_v1_0(negotiation: OutboundNegotiation, request: bytes, limits: Limits) -> Accepted:
-    reader = negotiation.reader
-    messages = wire.JsonObjectReader()
-    try:
-        with limits.answer.limit():
-            await negotiation.agreed()
-            if request:
-                reader.write(request)
-            answer = wire.decode_answer_v1_0(await _next_message(reader, messages))
-    except TimeoutError:
-        raise RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s") from None
-    if isinstance(answer, Refused):
-        raise _verdict(answer)
-    reader.push_back(messages.surplus)
-    return Accepted(negotiation.stream, reader, None, half_close=False)
+def _no_answer() -> RequestError:
+    return RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s")
 
 
 async def _next_message(
