@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FIRST_SUSPICION = 2.0
-"""Seconds after the first failure; doubled by each further one in a row."""
+"""Seconds after the first failure; doubled each time that the exit fails again when they are over."""
 
 LONGEST_SUSPICION = 60.0
 """Seconds at most."""
@@ -20,7 +20,9 @@ class Health:
     suspect_until: float = 0.0
 
     def failed(self, now: float) -> Health:
-        """The record after one more failure."""
+        """The record after one more failure. Requests that were under way together fail together: that is one."""
+        if self.suspect(now):
+            return self
         failures = self.failures + 1
         length = min(LONGEST_SUSPICION, FIRST_SUSPICION * 2 ** min(failures - 1, 16))
         return Health(failures, now + length)

@@ -143,6 +143,8 @@ class Pool:
     def failed(self, exit_: Exit, reason: str) -> None:
         """The exit failed a request by its own fault."""
         now = self._loop.time()
+        if exit_.health.suspect(now):
+            return
         exit_.health = exit_.health.failed(now)
         self._emit(ExitSuspected(str(exit_.peer), reason, exit_.health.suspect_until - now))
 
