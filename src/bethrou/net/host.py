@@ -18,7 +18,7 @@ from bethrou.net import identify
 from bethrou.net.addresses import family_of, is_loopback, local_multiaddr, remote_multiaddr, tcp_endpoint
 from bethrou.net.buffers import Buffers
 from bethrou.net.dialer import connect, race
-from bethrou.net.interfaces import local_addresses
+from bethrou.net.interfaces import OwnAddresses
 from bethrou.net.link import Link, Upgraded
 from bethrou.net.listener import Acceptor, open_listening_socket
 from bethrou.net.negotiation import (
@@ -94,6 +94,7 @@ class Host:
         self.budget = WindowBudget()
         self.links: dict[PeerId, list[Link]] = {}
         """Links that are up, the oldest first."""
+        self._interfaces = OwnAddresses(loop.time())
         self.observed = ObservedAddresses()
         """Where peers see us."""
         self._config = config
@@ -140,7 +141,8 @@ class Host:
             host, port = tcp_endpoint(address)
             if host in ("0.0.0.0", "::"):
                 version = 4 if host == "0.0.0.0" else 6
-                own = [ip for ip in local_addresses() if ip.version == version and not ip.is_link_local]
+                interfaces = self._interfaces.current(self.loop.time())
+                own = [ip for ip in interfaces if ip.version == version and not ip.is_link_local]
                 found += [Multiaddr.tcp(str(ip), port) for ip in own]
             else:
                 found.append(address)
