@@ -12,6 +12,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bethrou.errors import BethrouError, DialError, LinkLost, PeerError
 from bethrou.net import identify
@@ -54,6 +55,8 @@ NEGOTIATION_TIMEOUT = 10.0
 MAX_NEGOTIATIONS = 4096
 """Inbound streams of the whole host that have not said yet what they are for. One more, and the oldest is reset:
 the usual stream says it with its first frame, so that a peer that opens them by the thousand harms only itself."""
+
+_STOPPING = "this host is stopping"
 
 Handler = Callable[[Link, YamuxStream, bytes], None]
 """Takes a stream whose protocol is agreed on, and the bytes that came behind the proposal."""
@@ -105,6 +108,10 @@ class Host:
         """Done as soon as the peer has said what it is, or it is clear that it will not."""
         self._acceptors: list[Acceptor] = []
         self._handshakes = 0
+        self._arriving: set[socket.socket] = set()
+        """Accepted sockets whose task has not begun."""
+        self._dials: set[asyncio.Task[Any]] = set()
+        """Attempts under way to dial an address."""
         self._tasks = Tasks(loop)
         self._negotiations = TimeoutQueue(loop, NEGOTIATION_TIMEOUT)
         self._closing = False
@@ -189,30 +196,53 @@ class Host:
         self._negotiations.close()
         for links in list(self.links.values()):
             for link in list(links):
-                link.close("this host is stopping")
+                link.close(_STOPPING)
+        await self._end_dials()
         await self._tasks.close()
+        for sock in self._arriving:
+            sock.close()
         if self._unflushed:
             await asyncio.wait([link.flushed for link in self._unflushed])
 
     # -- dialling and accepting -------------------------------------------------------------------------------------
 
     async def _dial_address(self, peer: PeerId, address: Multiaddr) -> Link:
-        transport = await connect(self.loop, address)
+        task = asyncio.current_task()
+        assert task is not None
+        self._dials.add(task)
         try:
+            if self._closing:
+                raise LinkLost(_STOPPING)
+            transport = await connect(self.loop, address)
             upgraded = await self._upgrader.dial(transport, peer)
         except PeerError as error:
             raise type(error)(f"{address}: {error}") from None
+        except asyncio.CancelledError:
+            if self._closing:
+                raise LinkLost(_STOPPING) from None  # not the one who dials was cancelled
+            raise
+        finally:
+            self._dials.discard(task)
         return self._start_link(transport, upgraded, address.without_peer())
+
+    async def _end_dials(self) -> None:
+        dials = list(self._dials)
+        for task in dials:
+            task.cancel()
+        if dials:
+            await asyncio.wait(dials)
 
     def _accepted(self, sock: socket.socket) -> None:
         if self._closing or self._handshakes >= MAX_HANDSHAKES:
             sock.close()
             return
         self._handshakes += 1
+        self._arriving.add(sock)
         self._tasks.start(self._accept(sock), "accept")
 
     async def _accept(self, sock: socket.socket) -> None:
         try:
+            self._arriving.discard(sock)
             transport, _ = await self.loop.connect_accepted_socket(ByteReader, sock)
             remote = remote_multiaddr(transport)
             configure_link(transport)
