@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,9 +31,9 @@ from bethrou.net.negotiation import (
 )
 from bethrou.net.observed import ObservedAddresses
 from bethrou.net.ping import PROTOCOL_ID as PING
-from bethrou.net.ping import serve_ping
+from bethrou.net.ping import PingService
 from bethrou.net.reader import ByteReader
-from bethrou.net.stream import YamuxStream
+from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.tcp import configure_link
 from bethrou.net.timeouts import TimeoutQueue
@@ -57,6 +58,9 @@ MAX_NEGOTIATIONS = 4096
 the usual stream says it with its first frame, so that a peer that opens them by the thousand harms only itself."""
 
 _STOPPING = "this host is stopping"
+
+MAX_PUSHES = 8
+"""Identify pushes of one link that are read at once; honest peers send one after the other."""
 
 Handler = Callable[[Link, YamuxStream, bytes], None]
 """Takes a stream whose protocol is agreed on, and the bytes that came behind the proposal."""
@@ -106,6 +110,8 @@ class Host:
         self._handlers: dict[str, Handler] = {}
         self._introductions: dict[Link, asyncio.Future[None]] = {}
         """Done as soon as the peer has said what it is, or it is clear that it will not."""
+        self._pushes: Counter[Link] = Counter()
+        """Identify pushes that are being read."""
         self._acceptors: list[Acceptor] = []
         self._handshakes = 0
         self._arriving: set[socket.socket] = set()
@@ -117,7 +123,7 @@ class Host:
         self._closing = False
         self._unflushed: set[Link] = set()
         """Links whose transport is there, also those that are closed but have bytes to send."""
-        self.handle(PING, serve_ping)
+        self.handle(PING, PingService().serve)
         self.handle(identify.PROTOCOL_ID, self._serve_identify)
         self.handle(identify.PUSH_PROTOCOL_ID, self._serve_push)
 
@@ -338,6 +344,10 @@ class Host:
         identify.answer(stream, self.statement(link))
 
     def _serve_push(self, link: Link, stream: YamuxStream, surplus: bytes) -> None:
+        if self._pushes[link] >= MAX_PUSHES:
+            stream.reset(RESOURCE_LIMIT)
+            return
+        self._pushes[link] += 1
         reader = ByteReader(stream, surplus)
         stream.set_protocol(reader)
         self._tasks.start(self._take_push(link, stream, reader), f"identify pushed {link.peer_id.short}")
@@ -349,6 +359,10 @@ class Host:
         except (BethrouError, TimeoutError):
             stream.reset(NEGOTIATION_FAILED)
             return
+        finally:
+            self._pushes[link] -= 1
+            if not self._pushes[link]:
+                del self._pushes[link]
         stream.close()
         link.statement = statement
         self._introduced(link)

@@ -47,15 +47,18 @@ class StateService:
         self._grace = grace
         self._name = name
         self._tags = tags
-        self._members: set[_Member] = set()
+        self._members: dict[Link, _Member] = {}
         self._told = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def serve(self, _link: Link, stream: YamuxStream, _surplus: bytes) -> None:
-        """Handler of inbound state streams."""
-        member = _Member(self._members, stream)
+    def serve(self, link: Link, stream: YamuxStream, _surplus: bytes) -> None:
+        """Handler of inbound state streams. There is one a link: a new one takes the place of the old."""
+        member = _Member(self._members, link, stream)
         stream.set_protocol(member)
-        self._members.add(member)
+        former = self._members.pop(link, None)
+        if former is not None:
+            former.stream.abort()
+        self._members[link] = member
         stream.write(self._message())
         if self._timer is None:
             self._timer = self._loop.call_later(_INTERVAL, self._look)
@@ -69,7 +72,7 @@ class StateService:
         """Stop telling."""
         if self._timer is not None:
             self._timer.cancel()
-        for member in list(self._members):
+        for member in list(self._members.values()):
             member.stream.close()
 
     def _look(self) -> None:
@@ -91,7 +94,7 @@ class StateService:
     def _tell(self) -> None:
         self._told = self.streams
         message = self._message()
-        for member in list(self._members):
+        for member in list(self._members.values()):
             if member.stream.get_write_buffer_size() > _MAX_UNREAD:
                 member.stream.abort()
             else:
@@ -109,11 +112,16 @@ class StateService:
 
 
 class _Member(asyncio.Protocol):
-    """A member that listens; it has nothing to say."""
+    """A member that listens; it has nothing to say, and may end its direction for that reason."""
 
-    def __init__(self, members: set[_Member], stream: YamuxStream) -> None:
+    def __init__(self, members: dict[Link, _Member], link: Link, stream: YamuxStream) -> None:
         self.stream = stream
         self._members = members
+        self._link = link
+
+    def eof_received(self) -> bool:
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._members.discard(self)
+        if self._members.get(self._link) is self:
+            del self._members[self._link]
