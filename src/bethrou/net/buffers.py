@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from bethrou.wire.noise.records import MAX_CIPHERTEXT, MAX_PLAINTEXT
 from bethrou.wire.pnet import ROOM, address_of
+from bethrou.wire.yamux.frame import HEADER_SIZE
 
 RECEIVE_SIZE = 256 * 1024
 """Bytes that one read of a link takes at most, beyond the rest of an unfinished record."""
 
-SOCKET_SIZE = 64 * 1024
-"""Bytes that one read of an application's or a destination's socket takes at most."""
+SOCKET_SIZE = MAX_PLAINTEXT - 16 * HEADER_SIZE
+"""Bytes that one read of an application's or a destination's socket takes at most: one frame that fills a record, with
+room for a few control frames. A full 64 KiB would leave a frame of some bytes behind each large one, and a system call
+for it at the other end."""
 
 
 MAX_WAITING = 512 * 1024 * 1024
