@@ -99,6 +99,17 @@ class ByteReader(asyncio.Protocol):
         """Write to the transport (conversations are short: nothing waits)."""
         self.transport.write(data)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that are here and not yet read."""
+        return len(self._buffer)
+
+    def pause(self) -> None:
+        """Leave what comes to the transport until `detach`: nothing more is to be read, or not soon."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
     def detach(self) -> bytes:
         """End the conversation: all bytes read too far. The caller sets the transport's next protocol."""
         data = bytes(self._buffer)

@@ -113,7 +113,7 @@ class YamuxStream(asyncio.Transport):
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            if not self._closing:
+            if not self._closing and (self._inbox or self._eof_pending or self._core.window.owing):
                 self._wake()
 
     # -- the transport's contract: writing --------------------------------------------------------------------------

@@ -86,6 +86,7 @@ class ExitNode:
         self._judge = judge
         self._emit = emit
         self._state = state
+        self._waiting = host.buffers.waiting
         self._tasks = Tasks(loop)
         self._request_limits = TimeoutQueue(loop, REQUEST_TIMEOUT)
         self._dial_limits = TimeoutQueue(loop, DIAL_TIMEOUT)
@@ -157,6 +158,11 @@ class ExitNode:
             raise RequestError(Failure.DRAINING, "the exit is about to stop")
         if len(self._requests) > MAX_REQUESTS:
             raise RequestError(Failure.OVERLOADED, f"the exit carries {MAX_REQUESTS} requests")
+        reader.pause()  # what a client sends in advance waits in its stream, where it is bounded
+        early = reader.buffered
+        if early and not self._waiting.add(early):
+            self._waiting.remove(early)
+            raise RequestError(Failure.OVERLOADED, "too much waits at the exit")
         dialing = version.encode_answer(Dialing())
         if dialing:
             stream.write(dialing)
@@ -165,6 +171,9 @@ class ExitNode:
                 return await reach(self._loop, asked.host, asked.port, self._resolver, self._judge)
         except TimeoutError:
             raise RequestError(Failure.TIMEOUT, f"no answer within {DIAL_TIMEOUT:.0f} s") from None
+        finally:
+            if early:
+                self._waiting.remove(early)
 
     async def _read_request(self, reader: ByteReader, version: _Version) -> ProxyRequest:
         messages = version.make_reader()

@@ -75,12 +75,17 @@ class ReceiveWindow:
         self._held -= size
         self._epoch_bytes += size
 
+    @property
+    def owing(self) -> bool:
+        """Whether there is credit to give that is worth a frame."""
+        return (self.limit - self.credit - self._held) * 4 >= self.limit
+
     def grant(self, now: float, round_trip: float) -> int:
         """Bytes of new credit to send to the peer; 0 as long as it is not worth a frame.
 
         `now` and `round_trip` (the link's minimum) are in seconds.
         """
-        if (self.limit - self.credit - self._held) * 4 < self.limit:
+        if (self.limit - self.credit - self._held) * 4 < self.limit:  # not `owing`; asked for every frame that comes
             return 0
         self._adapt(now, round_trip)
         granted = self.limit - self.credit - self._held
