@@ -225,6 +225,7 @@ def test_the_first_command(clone: Path, tmp_path: Path) -> None:
         assert here.run(curl.replace("8000", str(web_port))) == (clone / "README.md").read_text()
         assert "(5)" in here.run(curl.replace("8000", str(closed_port)), status=97)
         assert "(2)" in here.run(curl.replace("127.0.0.1:8000", "10.1.2.3"), status=97)
+        up.wait_for(r"result=(denied) ")  # its line is written at the end of a turn of the loop
         logged = [line for line in neutral(up.output) if re.match("TIME info +(exit up|request)", line)]
         up.interrupt()
     assert [line.replace("/README.md", "") for line in logged] == neutral(OUTPUTS["log"])

@@ -93,7 +93,8 @@ async def reach(
             )
             transport, early = await loop.create_connection(EarlyBytes, sock=sock)
     except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
-        raise RequestError(_failure_of(error), getattr(error, "strerror", None) or str(error)) from None
+        said = error.strerror if isinstance(error, OSError) else None
+        raise RequestError(_failure_of(error), said or str(error)) from None
     keep_alive(transport.get_extra_info("socket"))
     return transport, early
 

@@ -85,7 +85,8 @@ class ReceiveWindow:
 
         `now` and `round_trip` (the link's minimum) are in seconds.
         """
-        if (self.limit - self.credit - self._held) * 4 < self.limit:  # not `owing`; asked for every frame that comes
+        # not `owing`: this is asked for every frame that comes
+        if (self.limit - self.credit - self._held) * 4 < self.limit:
             return 0
         self._adapt(now, round_trip)
         granted = self.limit - self.credit - self._held
