@@ -1,6 +1,7 @@
 """The pump between two transports: an application on the left, a destination on the right, the splice between."""
 
 import asyncio
+import gc
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -238,6 +239,29 @@ async def test_a_transport_that_is_closed_from_here_ends_both(who: str, ended: b
     end = await scene.ended()
     assert isinstance(end.error, StreamReset)
     assert end.failed_side == who
+
+
+async def test_a_splice_that_is_over_leaves_no_work_to_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with two_hosts() as (_, listener, link, _other):
+            near, far = await stream_pair(link, listener)
+            end = End(near)
+            end.switch(end.protocol)
+            app, left = memory_pipe(asyncio.get_running_loop())
+            app.set_protocol(Collector())
+            ends: list[SpliceEnd] = []
+            Splice(asyncio.get_running_loop(), left, far, ends.append)
+            end.write_eof()
+            app.write_eof()
+            while not ends:
+                await asyncio.sleep(0)
+            del left, far
+            await turns()
+            assert not [thing for thing in gc.get_objects() if isinstance(thing, Splice)]
+    finally:
+        gc.enable()
 
 
 async def test_abort_ends_both_sides_at_once() -> None:

@@ -193,7 +193,8 @@ class Splice:
         if finished is not None:
             end = SpliceEnd(self._left.received, self._right.received, self._error, self._failed_side)
             # undo the circles, so that memory comes back at once and not when the collector runs
-            self._left.other = self._right.other = self._left
+            for side in (self._left, self._right):
+                del side.other, side.splice, side.transport
             finished(end)
 
 
