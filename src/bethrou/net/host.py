@@ -171,11 +171,6 @@ class Host:
             addresses, lambda address: self._dial_address(peer, address), lambda link: link.close()
         )
 
-    def link_to(self, peer: PeerId) -> Link | None:
-        """A live link to `peer`, the newest, or None."""
-        links = self.links.get(peer)
-        return links[-1] if links else None
-
     async def statement_of(self, link: Link) -> Identify | None:
         """Wait for what the peer says of itself (identify or push); None when it would not say."""
         introduction = self._introductions.get(link)

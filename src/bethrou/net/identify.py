@@ -14,17 +14,14 @@ from bethrou.net.link import Link
 from bethrou.net.negotiation import propose
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import YamuxStream
-from bethrou.wire.identify import Identify, merge
+from bethrou.wire.identify import MAX_MESSAGE, MAX_MESSAGES, PROTOCOL, PUSH_PROTOCOL, Identify, merge
 from bethrou.wire.protobuf import length_prefixed
 
-PROTOCOL_ID = "/ipfs/id/1.0.0"
-PUSH_PROTOCOL_ID = "/ipfs/id/push/1.0.0"
+PROTOCOL_ID = PROTOCOL
+PUSH_PROTOCOL_ID = PUSH_PROTOCOL
 
 TIMEOUT = 5.0
 """Seconds for the whole exchange, as go and js have it."""
-
-_MAX_MESSAGE = 8192
-_MAX_MESSAGES = 10
 
 
 async def ask(link: Link) -> Identify | None:
@@ -46,9 +43,9 @@ async def ask(link: Link) -> Identify | None:
 async def read_statement(reader: ByteReader) -> Identify:
     """All messages until the peer ends the stream, merged. Raises `DecodeError` or `LinkLost`."""
     messages: list[bytes] = []
-    while len(messages) < _MAX_MESSAGES:
+    while len(messages) < MAX_MESSAGES:
         try:
-            messages.append(await reader.read_prefixed(_MAX_MESSAGE))
+            messages.append(await reader.read_prefixed(MAX_MESSAGE))
         except LinkLost:
             if not reader.ended or not messages:
                 raise

@@ -90,7 +90,6 @@ class Link(asyncio.BufferedProtocol):
         self.initiator = upgraded.initiator
         self.remote = remote
         self.path = path
-        self.opened_at = loop.time()
         self.bytes_received = 0
         self.statement: Identify | None = None
         """What the peer last said of itself (identify or push), as soon as it has."""
