@@ -41,3 +41,9 @@ def test_names_and_circuits_say_nothing() -> None:
     observed.note(PEERS[1], Multiaddr.parse(f"{PUBLIC}/p2p/{PEERS[2]}/p2p-circuit"))
     observed.note(PEERS[2], None)
     assert observed.believed == frozenset()
+
+
+def test_zones_say_nothing_whatever_they_are_called() -> None:
+    observed = ObservedAddresses()
+    observed.note(PEERS[0], Multiaddr.parse("/ip6zone/a%b/ip6/2001:db8::1/tcp/1"))
+    assert observed.believed == {ip_address("2001:db8::1")}

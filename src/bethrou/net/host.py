@@ -307,13 +307,15 @@ class Host:
     # -- identify ---------------------------------------------------------------------------------------------------
 
     async def _identify(self, link: Link) -> None:
-        statement: Identify | None = None
-        with contextlib.suppress(BethrouError):
+        try:
             statement = await identify.ask(link)
-        if statement is not None:
-            self.observed.note(link.peer_id, statement.observed_addr)
-            link.statement = link.statement or statement  # what was pushed meanwhile is newer
-        self._introduced(link)
+            if statement is not None:
+                link.statement = link.statement or statement  # what was pushed meanwhile is newer
+                self.observed.note(link.peer_id, statement.observed_addr)
+        except BethrouError:
+            return  # the link is gone, or has no room for another stream
+        finally:
+            self._introduced(link)
 
     def _introduced(self, link: Link) -> None:
         introduction = self._introductions.get(link)

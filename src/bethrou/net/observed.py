@@ -27,7 +27,8 @@ class ObservedAddresses:
         """`peer` sees us at `seen`. Names and addresses of relays say nothing."""
         if seen is None or seen.is_circuit or seen.is_dns or seen.host is None:
             return
-        self._said[peer] = ipaddress.ip_address(seen.host)
+        # without a zone, which means something to the peer only, and may be any text
+        self._said[peer] = ipaddress.ip_address(seen.host.partition("%")[0])
         self._count()
 
     def forget(self, peer: PeerId) -> None:
