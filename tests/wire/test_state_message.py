@@ -51,6 +51,12 @@ def test_wrong_types_and_values(message: dict[str, Any]) -> None:
         StateMessage.decode(message)
 
 
+def test_no_exit_can_call_itself_by_a_peer_id() -> None:
+    other = "12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
+    assert StateMessage.decode({"state": "serving", "name": other}).name == ""
+    assert StateMessage.decode({"state": "serving", "name": other[:-1]}).name == other[:-1]
+
+
 def test_bounds() -> None:
     message = StateMessage.decode(
         {

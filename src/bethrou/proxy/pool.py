@@ -73,11 +73,6 @@ class Exit:
         """Whether a request may be sent to it now."""
         return self.link is not None and self.link.alive and not self.state.draining
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What an application may call it."""
-        return (str(self.peer), self.state.name) if self.state.name else (str(self.peer),)
-
 
 class Pool:
     """Keeps links to `addresses`. `rng` spreads redials in time."""

@@ -76,9 +76,9 @@ class Router:
         return plan(wishes.strategy or self._strategy, fitting, self._turn, self._rng)
 
     def _fits(self, candidate: Candidate, wishes: Wishes) -> bool:
-        exit_ = self._pool.exits[candidate.peer]
-        return (wishes.exit is None or wishes.exit in exit_.names) and (
-            wishes.tag is None or wishes.tag in exit_.state.tags
+        state = self._pool.exits[candidate.peer].state
+        return wishes.exit in (None, candidate.peer, state.name) and (
+            wishes.tag is None or wishes.tag in state.tags
         )
 
     def _why_none(self, wishes: Wishes) -> str:

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bethrou.errors import DecodeError
+from bethrou.errors import AddressError, DecodeError
 from bethrou.wire.json_reader import PrefixedJsonReader, encode_prefixed, text_field
+from bethrou.wire.peer_id import PeerId
 
 __all__ = ["PROTOCOL", "PrefixedJsonReader", "StateMessage"]
 
@@ -58,7 +59,8 @@ class StateMessage:
     def decode(cls, message: dict[str, Any]) -> StateMessage:
         """Read a message from `PrefixedJsonReader`. Raises DecodeError for wrong types and values.
 
-        A name or tag that is not made of 1 to 64 of A-Z a-z 0-9 . _ ~ - is left out.
+        A name or tag that is not made of 1 to 64 of A-Z a-z 0-9 . _ ~ - is left out, and so is a name that is a peer
+        ID: an exit could get the requests that are meant for another one.
         """
         state = text_field(message, "state")
         if state not in ("serving", "draining"):
@@ -76,9 +78,17 @@ class StateMessage:
             streams=int(_number(load, "streams", _MAX_COUNT)),
             cpu=_number(load, "cpu", 1.0),
             limit=None if limit is None else int(_number(load, "limit", _MAX_COUNT)),
-            name=name if _WORD.fullmatch(name) else "",
+            name=name if _WORD.fullmatch(name) and not _is_peer_id(name) else "",
             tags=_tags(message.get("tags")),
         )
+
+
+def _is_peer_id(name: str) -> bool:
+    try:
+        PeerId.parse(name)
+    except AddressError:
+        return False
+    return True
 
 
 def _number(message: dict[str, Any], key: str, highest: float) -> float:
