@@ -219,3 +219,12 @@ def test_ipv4_agrees_with_ipaddress_where_that_is_right(address: IPv4Address) ->
         assert special_use(address) is not None or address in ip_network("192.0.0.0/24")
     elif address not in ip_network("192.88.99.0/24") and address not in ip_network("192.0.0.0/24"):
         assert special_use(address) is None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::", "::ffff:127.9.9.9"])
+def test_the_exit_itself_answers_at_addresses_that_no_interface_lists(address: str) -> None:
+    everything = policy("0.0.0.0/0 ::/0", own_ports=frozenset({4000}))
+    assert allowed(everything, address, 4001)
+    denial = everything.judge(ip_address(address), 4000)
+    assert denial is not None
+    assert denial.cause is DenialCause.OWN_PORT

@@ -79,9 +79,13 @@ class Policy:
     def _must_be_named(self, address: Address, port: int) -> Denial | None:
         if port == MAIL_PORT:
             return Denial(DenialCause.MAIL_PORT, "port 25 is closed against spam")
-        if port in self.own_ports and address in self.own_addresses:
+        if port in self.own_ports and self._is_here(address):
             return Denial(DenialCause.OWN_PORT, "the exit itself listens there")
         return None
+
+    def _is_here(self, address: Address) -> bool:
+        # All of 127.0.0.0/8 is this machine though no interface lists it, and so are 0.0.0.0 and :: for a dialler.
+        return address in self.own_addresses or address.is_loopback or address.is_unspecified
 
     def _judge_address(self, address: Address) -> Denial | None:
         use = special_use(address)
