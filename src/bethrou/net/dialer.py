@@ -7,6 +7,8 @@ race goes to the end of the upgrade. Losers are closed.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TypeVar
@@ -57,7 +59,11 @@ async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asynci
 
 
 def _said_by(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)  # asyncio's own text says only that the call failed
+    return error.strerror or str(error)
 
 
 async def _look_up(
