@@ -61,14 +61,15 @@ class TimeoutQueue:
         self._timer = None
         now = self._loop.time()
         due = []
-        for key, (deadline, callback) in self._pending.items():
+        for key, (deadline, _) in self._pending.items():
             if deadline > now:
                 break
-            due.append((key, callback))
-        for key, _ in due:
-            del self._pending[key]
-        for _, callback in due:
-            callback()
+            due.append(key)
+        for key in due:
+            entry = self._pending.get(key)
+            if entry is not None and entry[0] <= now:  # one called before may have stopped or restarted it
+                del self._pending[key]
+                entry[1]()
         if self._pending and self._timer is None:
             deadline, _ = next(iter(self._pending.values()))
             delay = max(deadline - self._loop.time(), self._resolution)
@@ -78,15 +79,18 @@ class TimeoutQueue:
 class Limit:
     """`with queue.limit():` does what `async with asyncio.timeout(seconds):` does, at a third of its price."""
 
-    __slots__ = ("_expired", "_queue", "_task")
+    __slots__ = ("_cancelling", "_expired", "_queue", "_task")
 
     def __init__(self, queue: TimeoutQueue) -> None:
         self._queue = queue
         self._expired = False
+        self._cancelling = 0
         self._task: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
+        if self._task is not None:
+            self._cancelling = self._task.cancelling()
         self._queue.start(self, self._expire)
 
     def __exit__(
@@ -97,7 +101,7 @@ class Limit:
     ) -> None:
         self._queue.stop(self)
         # Somebody else's cancellation, too, must go on as one: only the last one here may become a timeout.
-        if not self._expired or self._task is None or self._task.uncancel() > 0:
+        if not self._expired or self._task is None or self._task.uncancel() > self._cancelling:
             return
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             raise TimeoutError from error
