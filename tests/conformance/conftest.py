@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from conformance.pipes import KINDS, Pipe
-from net.loops import BOTH, LoopFactory
+from net.loops import BOTH, LoopFactory, complaints
 
 
 def pytest_asyncio_loop_factories() -> dict[str, LoopFactory]:
     return BOTH
+
+
+@pytest.fixture(autouse=True)
+def no_complaint(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    assert complaints(caplog) == []
 
 
 @pytest.fixture(params=KINDS)

@@ -16,7 +16,11 @@ Pipe = tuple[End, End]
 
 @asynccontextmanager
 async def tcp() -> AsyncIterator[Pipe]:
-    """A TCP connection over loopback, with the loop's own transports and little room in the kernel."""
+    """A TCP connection over loopback, with the loop's own transports and little room in the kernel.
+
+    Two parts of the contract it does not keep, and is not asked for: uvloop (and asyncio from 3.12 on) holds on to the
+    buffer given to write(), and raises RuntimeError when written to behind connection_lost.
+    """
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)

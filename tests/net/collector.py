@@ -79,7 +79,7 @@ class End:
 class Recorder(asyncio.BaseProtocol):
     """What both kinds of protocol share. `keep_open` is its answer to EOF, `keep` whether it holds on to the bytes."""
 
-    end: End
+    end: End | None = None
 
     def __init__(self, keep_open: bool = True, keep: bool = True) -> None:
         loop = asyncio.get_running_loop()
@@ -159,7 +159,7 @@ class Recorder(asyncio.BaseProtocol):
 
     def _called(self, what: str) -> None:
         assert not self.lost.done(), f"{what} after connection_lost"
-        inside = self.end.inside
+        inside = self.end.inside if self.end is not None else ""
         assert not inside or what in MAY_CALL_BACK.get(inside, ()), f"{what} from inside {inside}"
         if not self.calls or self.calls[-1] != what:
             self.calls.append(what)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from net.clock import Clock, SkippingLoop
-from net.loops import BOTH, PATIENCE, SKIPPING, LoopFactory
+from net.loops import BOTH, PATIENCE, SKIPPING, LoopFactory, complaints
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
@@ -20,6 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "clock" in item.fixturenames:
             item.add_marker(pytest.mark.timeout(PATIENCE))
+
+
+@pytest.fixture(autouse=True)
+def no_complaint(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What reaches a loop's exception handler is nobody's return value: a test that causes it fails."""
+    yield
+    assert complaints(caplog) == []
 
 
 @pytest.fixture

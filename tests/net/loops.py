@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
+import pytest
 import uvloop
 
 from net.clock import SkippingLoop
@@ -34,3 +36,12 @@ BOTH: dict[str, LoopFactory] = {
     "uvloop": _watched(uvloop.new_event_loop),
 }
 SKIPPING: dict[str, LoopFactory] = {"skipping": SkippingLoop}
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the event loop logged as errors during the test: exceptions in callbacks and of forgotten tasks."""
+    return [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name == "asyncio" and record.levelno >= logging.ERROR
+    ]

@@ -163,9 +163,13 @@ class MemoryTransport(asyncio.Transport):
     def _drained(self) -> None:
         if self._writer_paused and len(self._outgoing) <= self._low and self._protocol is not None:
             self._writer_paused = False
-            self._loop.call_soon(self._protocol.resume_writing)
+            self._loop.call_soon(self._resume_writer)
         if self._closing and not self._outgoing:
             self._loop.call_soon(self._end, None)
+
+    def _resume_writer(self) -> None:
+        if not self._lost and self._protocol is not None:
+            self._protocol.resume_writing()
 
     def _end(self, error: Exception | None) -> None:
         if self._lost:

@@ -96,11 +96,10 @@ async def serving(handler: Callable[[Wire], Awaitable[None]]) -> AsyncIterator[i
         assert task is not None
         running.add(task)
         wire = Wire(reader, writer)
-        try:
+        with contextlib.suppress(asyncio.CancelledError):  # which asyncio's streams would complain about
             await handler(wire)
-        finally:
-            await wire.close()
-            running.discard(task)
+        await wire.close()
+        running.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
