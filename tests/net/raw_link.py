@@ -72,5 +72,5 @@ async def raw_link(initiator: bool = True) -> AsyncIterator[Scene]:
     yield scene[0]
     link.abort(LinkLost("the test is over"))
     await turns()
-    assert link.stream_count == 0
-    assert end.budget._left == BUDGET
+    assert link.stream_count == 0, link
+    assert end.budget._left == BUDGET, end.budget._left

@@ -1,14 +1,15 @@
 """The switchboard of a link: who is told what, how many streams there may be, and who is served when."""
 
 import asyncio
+import random
 
 import pytest
 
-from bethrou.errors import LinkLost
+from bethrou.errors import LinkLost, MuxerError, StreamReset
 from bethrou.net.muxer import MAX_UNACKNOWLEDGED
 from bethrou.net.reader import ByteReader
-from bethrou.wire.yamux.frame import ACK, DATA, FIN, SYN, WINDOW_UPDATE
-from wire.yamux.frames import credit, data, reset
+from bethrou.wire.yamux.frame import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, header
+from wire.yamux.frames import credit, data, fin, go_away, opening, reset
 
 from .clock import turns
 from .collector import Collector, End, noise
@@ -168,3 +169,78 @@ async def test_records_cut_anywhere(chunk: int) -> None:
     near_link.close()
     await far_link.closed
     await turns(200)
+
+
+@pytest.mark.parametrize(
+    "breach", [go_away(0), opening(1), b"\x09" * 12], ids=["goodbye", "parity", "no Yamux"]
+)
+async def test_streams_that_end_in_front_of_the_end_of_the_link_are_told(breach: bytes) -> None:
+    async with raw_link() as scene:
+        ends = [await scene.opened_by_peer(number) for number in (2, 4, 6)]
+        ends[2].close()
+        await scene.peer_sends(data(2, b"last words"), reset(2, 7), fin(4), fin(6), breach)
+        errors = [await end.protocol.lost for end in ends]
+        assert isinstance(errors[0], StreamReset)
+        assert ends[0].protocol.data == b"last words"
+        assert ends[1].protocol.eof.done()
+        assert isinstance(errors[1], LinkLost | MuxerError)
+        assert errors[2] is None
+
+
+# -- anything at all -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+@pytest.mark.parametrize("seed", range(40))
+async def test_frames_at_random_do_no_more_than_end_the_link(seed: int) -> None:
+    """Every combination of type, flags and streams, on streams of both sides that are being used meanwhile."""
+    dice = random.Random(seed)
+    async with raw_link(initiator=seed % 2 == 0) as scene:
+        ours = [await scene.opened_by_us() for _ in range(4)]
+        for _ in range(150):
+            if not scene.link.alive:
+                break
+            frames = []
+            for _ in range(dice.randrange(1, 6)):
+                kind = dice.choice(
+                    [
+                        DATA,
+                        DATA,
+                        WINDOW_UPDATE,
+                        WINDOW_UPDATE,
+                        PING,
+                        GO_AWAY if dice.random() < 0.02 else PING,
+                    ]
+                )
+                flags = dice.choice(
+                    [0, 0, 0, SYN, ACK, FIN, RST, SYN | FIN, ACK | FIN, SYN | ACK, dice.randrange(16)]
+                )
+                stream = dice.randrange(12)
+                if flags & SYN and dice.random() < 0.95:
+                    stream = 2 * dice.randrange(500) + (2 if scene.link.initiator else 1)
+                payload = noise(dice.choice([0, 1, 100, 5000])) if kind == DATA else b""
+                size = len(payload) if kind == DATA else dice.choice([0, 1, 1000, 2**20])
+                frames.append(header(kind, flags, stream, size) + payload)
+            wire = b"".join(frames)
+            cut = dice.randrange(len(wire) + 1)
+            scene.peer.send(wire[:cut])
+            scene.peer.send(wire[cut:])
+            end = dice.choice(ours + list(scene.ends.values()))
+            if not end.transport.is_closing():
+                dice.choice(
+                    [
+                        lambda end=end: end.pause_reading(),
+                        lambda end=end: end.resume_reading(),
+                        lambda end=end: end.close(),
+                        lambda end=end: end.abort(),
+                        lambda end=end: end.set_write_buffer_limits(dice.randrange(10**6)),
+                    ]
+                )()
+            await turns(dice.choice([1, 5]))
+        await turns()
+        if not scene.link.alive:
+            assert isinstance(scene.link.closed.result(), MuxerError | LinkLost)
+            for end in (*ours, *scene.ends.values()):
+                end.resume_reading()  # what had come whole is still there for a reader that had paused
+            await turns()
+            assert all(end.protocol.lost.done() for end in [*ours, *scene.ends.values()])

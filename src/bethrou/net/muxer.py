@@ -150,8 +150,6 @@ class Muxer:
     def receive(self, plaintext: memoryview) -> None:
         """Act on decrypted bytes. Raises `MuxerError` for what ends the session."""
         for what, core, value in self._session.receive(plaintext):
-            if self._lost is not None:
-                return
             if core is None:
                 self._receive_session_event(what, value)
             elif what is Seen.DATA:
@@ -175,6 +173,8 @@ class Muxer:
                 self._forget_if_over(core)
                 if core.owner is not None:
                     core.owner.receive_reset(value)
+            if self._lost is not None:
+                return
         if self._ack_waiters:
             self._wake_openers()
         if self._ready and not self._paused:

@@ -49,7 +49,7 @@ class Playbook:
     def breaks_the_session(self, *chunks: bytes, reason: str, code: int = 1) -> None:
         with pytest.raises(MuxerError, match=reason) as caught:
             for chunk in chunks:
-                self.session.receive(memoryview(chunk))
+                list(self.session.receive(memoryview(chunk)))
         assert caught.value.code == code
 
     def opened(self, stream: int) -> StreamCore:
@@ -299,7 +299,7 @@ def test_over_sending_in_small_frames() -> None:
     play = Playbook()
     play.opened(2)
     for _ in range(INITIAL_WINDOW // 4096):
-        play.session.receive(memoryview(data(2, bytes(4096))))
+        list(play.session.receive(memoryview(data(2, bytes(4096)))))
     play.breaks_the_session(data(2, b"x"), reason="sent 1 bytes with a window of 0")
 
 
@@ -307,8 +307,8 @@ def test_each_stream_has_a_window_of_its_own() -> None:
     play = Playbook()
     play.opened(2)
     play.opened(4)
-    play.session.receive(memoryview(data(2, bytes(INITIAL_WINDOW))))
-    play.session.receive(memoryview(data(4, bytes(INITIAL_WINDOW))))
+    list(play.session.receive(memoryview(data(2, bytes(INITIAL_WINDOW)))))
+    list(play.session.receive(memoryview(data(4, bytes(INITIAL_WINDOW)))))
     play.breaks_the_session(data(4, b"x"), reason="window of 0")
 
 
@@ -333,6 +333,26 @@ def test_what_is_not_yamux(wire: bytes) -> None:
     play = Playbook()
     play.opened(2)
     play.breaks_the_session(*byte_by_byte(wire), reason="not Yamux")
+
+
+def test_what_stands_in_front_of_a_breach_counts() -> None:
+    play = Playbook()
+    play.opened(2)
+    seen = []
+    with pytest.raises(MuxerError):
+        for what, *_ in play.session.receive(memoryview(data(2, b"good") + reset(2) + opening(1))):
+            seen.append(what)  # what came before the error counts
+    assert seen == [Seen.DATA, Seen.RST]
+
+
+def test_what_is_done_about_a_frame_counts_for_the_next() -> None:
+    play = Playbook()
+    core = play.opened(2)
+    seen = []
+    for what, *_ in play.session.receive(memoryview(data(2, b"enough") + data(2, b"in vain") + fin(2))):
+        seen.append(what)
+        play.session.sent_rst(core)
+    assert seen == [Seen.DATA]
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ streams that are gone: they cross with our own FIN or RST on the wire, and every
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any
 
@@ -118,51 +119,55 @@ class Session:
         """We have ended a stream at once."""
         self._move(core, Event.RESET)
 
-    def receive(self, chunk: memoryview) -> list[Occurrence]:
-        """What `chunk` (plaintext, cut anywhere) means. Raises `MuxerError` for what ends the session."""
-        seen: list[Occurrence] = []
+    def receive(self, chunk: memoryview) -> Iterator[Occurrence]:
+        """What `chunk` (plaintext, cut anywhere) means, one after the other: each is to be acted on before the next is
+        asked for, so that what is in front of an error counts. Raises `MuxerError` for what ends the session.
+        """
         for kind, flags, stream_id, length, payload in self._reader.read(chunk):
-            if kind > 1:
-                self._receive_session_frame(kind, flags, length, seen)
+            if kind == GO_AWAY:
+                yield Seen.GO_AWAY, None, length
                 continue
-            core = self._accept(stream_id, seen) if flags & SYN else self.streams.get(stream_id)
-            if core is None:
+            if kind == PING:
+                yield Seen.PING if flags & SYN else Seen.PONG, None, length
                 continue
+            if flags & SYN:
+                core = self._accept(stream_id)
+                if core is None:
+                    yield Seen.REFUSED, None, stream_id
+                    continue
+                yield Seen.OPENED, core, None
+            else:
+                known = self.streams.get(stream_id)
+                if known is None:
+                    continue
+                core = known
             if flags & (ACK | RST):
                 self._acknowledge(core)
             if kind == DATA:
                 if length and core.state.can_receive:
                     core.window.receive(length)
-                    seen.append((Seen.DATA, core, payload))
+                    yield Seen.DATA, core, payload
             elif length and not flags & RST:
                 self._add_credit(core, length)
-                seen.append((Seen.CREDIT, core, None))
+                yield Seen.CREDIT, core, None
             if flags & FIN and core.state.can_receive:
                 self._move(core, Event.RECEIVE_FIN)
-                seen.append((Seen.FIN, core, None))
+                yield Seen.FIN, core, None
             if flags & RST:
                 self._move(core, Event.RESET)
                 # go >= 0.41 puts the reason where a window update has its credit
-                seen.append((Seen.RST, core, 0 if kind == DATA else length))
-        return seen
+                yield Seen.RST, core, 0 if kind == DATA else length
 
-    def _receive_session_frame(self, kind: int, flags: int, value: int, seen: list[Occurrence]) -> None:
-        if kind == GO_AWAY:
-            seen.append((Seen.GO_AWAY, None, value))
-        elif kind == PING:
-            seen.append((Seen.PING if flags & SYN else Seen.PONG, None, value))
-
-    def _accept(self, stream_id: int, seen: list[Occurrence]) -> StreamCore | None:
+    def _accept(self, stream_id: int) -> StreamCore | None:
+        """A new stream of the peer's, or None if it has enough."""
         if stream_id == 0 or stream_id % 2 != self._peer_parity:
             raise MuxerError(f"the peer opened stream {stream_id}, which is not its to open", PROTOCOL_ERROR)
         if stream_id in self.streams:
             raise MuxerError(f"the peer opened stream {stream_id} twice", PROTOCOL_ERROR)
         if self.inbound >= self._max_inbound:
-            seen.append((Seen.REFUSED, None, stream_id))
             return None
         core = self.streams[stream_id] = StreamCore(stream_id, ACK, self._budget)
         self.inbound += 1
-        seen.append((Seen.OPENED, core, None))
         return core
 
     def _acknowledge(self, core: StreamCore) -> None:
