@@ -87,7 +87,7 @@ class NodeRecord:
             addrs=read_addresses(message, peer, MAX_ADDRESSES),
             name=read_name(message),
             tags=read_labels(message, "tags"),
-            roles=read_labels(message, "roles") if "roles" in message else ("exit",),
+            roles=("exit",) if message.get("roles") is None else read_labels(message, "roles"),
             agent=agent if len(agent) <= _MAX_AGENT and agent.isprintable() else "",
         )
 
