@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from bethrou.config import DiscoveryConfig, HostPort
 from bethrou.errors import ConfigError
+from bethrou.wire.psk import NetworkKey
 
 DEFAULT_PORT = 6379
 
@@ -63,6 +64,11 @@ def redis_address(config: DiscoveryConfig) -> RedisAddress:
     if config.password is not None:
         password = config.password.get_secret_value()
     return RedisAddress(host, port or DEFAULT_PORT, parts.scheme == "rediss", user, password)
+
+
+def announcement_topic(config: DiscoveryConfig, network_key: NetworkKey) -> str:
+    """Return the channel on which a network's members speak, if not told otherwise the network's own."""
+    return config.topic or f"bethrou/{network_key.fingerprint}"
 
 
 def _credentials(parts: SplitResult) -> tuple[str | None, str]:

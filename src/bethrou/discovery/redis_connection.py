@@ -83,6 +83,13 @@ class RedisConnection(Connection):
         self._tls = tls
 
     @property
+    def usable(self) -> bool:
+        """Whether it is open, as far as anybody has told us."""
+        if self._reader is None or self._writer is None:
+            return False
+        return not (self._reader.at_eof() or self._writer.transport.is_closing())
+
+    @property
     def reads(self) -> int:
         """How often something came so far."""
         assert isinstance(self._parser, _Parser)
@@ -102,6 +109,25 @@ class RedisConnection(Connection):
             return await self.read_response()
         except RedisError as error:
             raise self.explained(error, doing) from None
+
+    async def next_reply(self, timeout: float) -> Any:
+        """What comes next, asked for or not; None when nothing is complete in `timeout` seconds, [] for an error.
+
+        Raises `LinkLost`, or `AccessRefused` where TLS tells so late that it wants a certificate of ours.
+        """
+        try:
+            return await self.read_response(timeout=timeout)
+        except ResponseError:
+            return []
+        except RedisError as error:
+            raise self.explained(error, "listen") from None
+
+    async def ask_for_life(self) -> None:
+        """Have Redis say something; `next_reply` gets it."""
+        try:
+            await self.send_command("PING")
+        except RedisError as error:
+            raise self.explained(error, "listen") from None
 
     async def end(self) -> None:
         """Close it now, whatever state it is in."""
