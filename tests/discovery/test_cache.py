@@ -191,13 +191,16 @@ async def test_what_only_the_configuration_names_is_not_kept(lab: Lab, at_once: 
     assert [good.peer for good in lab.file()] == [OTHER]
 
 
-async def test_those_that_were_good_last_are_kept(lab: Lab, at_once: None) -> None:
+@pytest.mark.parametrize("early", [True, False], ids=["before the file was read", "after it"])
+async def test_those_that_were_good_last_are_kept(lab: Lab, at_once: None, early: bool) -> None:
     peers = crowd(MAX_MEMBERS + 1)
     lab.write(*(Good(peer, NOW - 1000 + index, at(1)) for index, peer in enumerate(peers[:MAX_MEMBERS])))
     lab.cache.start()
-    await turns()
+    if not early:
+        await turns()
     lab.cache.note_good(peers[0], at(2)[0])
     lab.cache.note_good(peers[-1], at(1)[0])
+    await turns()
     await lab.cache.close()
     assert lab.cache.snapshot().known == MAX_MEMBERS
     assert {good.peer for good in lab.file()} == set(peers) - {peers[1]}
@@ -251,11 +254,16 @@ async def test_the_end_waits_for_the_thread_and_writes_the_rest(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going, may_go = threading.Event(), threading.Event()
+    writing: list[Path] = []
+    together = []
 
     def slowly(path: Path, data: bytes) -> None:
+        writing.append(path)
+        together.append(len(writing))
         going.set()
         assert may_go.wait(10)
         path.write_bytes(data)
+        writing.pop()
 
     monkeypatch.setattr("bethrou.discovery.cache.replace_file", slowly)
     lab.cache.start()
@@ -269,6 +277,7 @@ async def test_the_end_waits_for_the_thread_and_writes_the_rest(
     may_go.set()
     await closing
     assert {good.peer for good in lab.file()} == {PEER, OTHER}
+    assert together == [1, 1]
 
 
 async def test_an_end_before_the_beginning_loses_nothing(lab: Lab) -> None:

@@ -52,7 +52,7 @@ class Entry:
     seq: int = 0
     """The number of the newest sighting, from which name, tags, roles and agent are."""
     record: bytes | None = None
-    """The newest signed record: what may be passed on to others."""
+    """The newest signed record: what may be passed on to others, as long as it has not expired."""
     expires: float = field(default=math.inf, compare=False)
     """Unix time in seconds at which no source sees it any more, unless it is seen again."""
 
