@@ -126,6 +126,7 @@ class RedisServer:
         async with client, client.pubsub() as pubsub:
             await pubsub.psubscribe("*")
             assert (await pubsub.get_message(timeout=None))["type"] == "psubscribe"
+            await client.ping()  # on a connection of its own, which is open from now on
             yield Wiretap(client, pubsub)
 
 

@@ -81,6 +81,7 @@ class RedisConnection(Connection):
         self._loop = loop
         self._address = address
         self._tls = tls
+        self._transport: asyncio.WriteTransport | None = None
 
     @property
     def usable(self) -> bool:
@@ -131,10 +132,10 @@ class RedisConnection(Connection):
 
     async def end(self) -> None:
         """Close it now, whatever state it is in."""
-        if self._writer is not None:
-            # A TLS connection's close would wait for a server that may be frozen.
-            self._writer.transport.abort()
         await self.disconnect(nowait=True)
+        if self._transport is not None:
+            # redis-py only asks it to close, and TLS would wait half a minute for a server that may be frozen.
+            self._transport.abort()
 
     def explained(self, error: RedisError, doing: str) -> LinkError:
         """What redis-py's `error` means, without the server's own words; `doing` is what was tried."""
@@ -191,7 +192,8 @@ class RedisConnection(Connection):
             RuntimeError,
         ) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
             raise LinkLost(f"{where}: {said_by(error)}") from None
-        configure_link(self._writer.transport)
+        self._transport = self._writer.transport
+        configure_link(self._transport)
 
     async def _open_streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         found = await self._loop.getaddrinfo(self._address.host, self._address.port, type=socket.SOCK_STREAM)
