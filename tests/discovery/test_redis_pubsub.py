@@ -14,7 +14,7 @@ from bethrou.errors import ConfigError
 from discovery.redis_network import SECRET, TOPIC, line
 from live.redis_server import Certificates, RedisServer, redis_server
 from live.waiting import until
-from net.clock import Clock
+from net.clock import Clock, turns
 
 
 @pytest.fixture
@@ -212,6 +212,27 @@ async def test_closing_waits_for_no_server(server: RedisServer) -> None:
             await ours.pubsub.close()
 
 
+async def test_it_can_be_closed_at_any_moment(server: RedisServer) -> None:
+    for moment in range(100):
+        async with line(server) as ours:
+            for _ in range(moment % 20):
+                server.do(
+                    "PING"
+                )  # Redis has had its turn: in this process one turn of the loop makes the difference
+                await turns(1)
+            async with asyncio.timeout(5):
+                await ours.pubsub.close()
+
+
+@pytest.mark.parametrize("password", ["", SECRET])
+async def test_closing_waits_for_no_login(server: RedisServer, password: str) -> None:
+    server.freeze()
+    async with line(server, **{"pass": password}) as ours:
+        await turns(50)
+        async with asyncio.timeout(1):
+            await ours.pubsub.close()
+
+
 # -- TLS --------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +248,14 @@ async def test_tls_with_a_certificate_of_the_named_authority(secure: RedisServer
         assert await ours.pubsub.publish(TOPIC, b"one")
         await until(lambda: ours.box.messages == [b"one"])
         secure.freeze()
+        async with asyncio.timeout(1):
+            await ours.pubsub.close()
+
+
+async def test_closing_waits_for_no_tls_handshake(secure: RedisServer) -> None:
+    secure.freeze()
+    async with line(secure) as ours:
+        await turns(50)
         async with asyncio.timeout(1):
             await ours.pubsub.close()
 
