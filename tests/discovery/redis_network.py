@@ -18,7 +18,7 @@ from bethrou.discovery.redis_pubsub import RedisPubSub
 from bethrou.discovery.redis_source import RedisSource
 from bethrou.discovery.source import Sighting
 from bethrou.snapshots import SourceSnapshot
-from bethrou.wire.announcement import AnnouncementKeys
+from bethrou.wire.announcement import AnnouncementKeys, encode_presence
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.node_record import NodeRecord, RecordCache
@@ -27,7 +27,6 @@ from bethrou.wire.psk import NetworkKey
 from live.redis_server import RedisServer, Wiretap
 from live.waiting import until
 from net.clock import SkippingLoop, turns
-from net.leftovers import nothing_left
 
 TOPIC = "bethrou/test"
 SECRET = "s3cr3t-of-the-test"
@@ -97,17 +96,16 @@ class Line:
 async def line(
     server: RedisServer, channels: Sequence[str] = (TOPIC,), **options: Any
 ) -> AsyncIterator[Line]:
-    """Our end of a subscription for the length of a block; nothing may be left of it."""
+    """Our end of a subscription for the length of a block."""
     loop, box = asyncio.get_running_loop(), Mailbox()
     config = discovery(server, **options)
-    async with nothing_left():
-        where = Server(loop, redis_address(config), config.ca)
-        pubsub = RedisPubSub(loop, where, channels, box, random.Random(1))
-        pubsub.start()
-        try:
-            yield Line(pubsub, box)
-        finally:
-            await pubsub.close()
+    where = Server(loop, redis_address(config), config.ca)
+    pubsub = RedisPubSub(loop, where, channels, box, random.Random(1))
+    pubsub.start()
+    try:
+        yield Line(pubsub, box)
+    finally:
+        await pubsub.close()
 
 
 class Notebook:
@@ -169,6 +167,13 @@ def statement(*addresses: str, name: str = "alpha") -> Statement:
     return Statement(Identity.generate(os.urandom), *(addresses or ("/ip4/8.8.8.8/tcp/4000",)), name=name)
 
 
+def presence_of(
+    said: Statement, seq: int | None = None, ttl: float = 45, keys: AnnouncementKeys = KEYS
+) -> bytes:
+    """A presence of that node."""
+    return encode_presence(said.peer, said.seq if seq is None else seq, ttl, said.envelope, keys)
+
+
 class Client:
     """A `RedisSource` and its listener."""
 
@@ -195,25 +200,24 @@ class Client:
 async def client(
     server: RedisServer, time_ns: Callable[[], int] = time.time_ns, **options: Any
 ) -> AsyncIterator[Client]:
-    """A client's end for the length of a block; nothing may be left of it."""
+    """A client's end for the length of a block."""
     loop, notes = asyncio.get_running_loop(), Notebook()
     options.setdefault("topic", TOPIC)
-    async with nothing_left():
-        source = RedisSource(
-            loop,
-            discovery(server, **options),
-            KEY,
-            notes,
-            time_ns,
-            random.Random(1),
-            os.urandom,
-            RecordCache(),
-        )
-        source.start()
-        try:
-            yield Client(source, notes)
-        finally:
-            await source.close()
+    source = RedisSource(
+        loop,
+        discovery(server, **options),
+        KEY,
+        notes,
+        time_ns,
+        random.Random(1),
+        os.urandom,
+        RecordCache(),
+    )
+    source.start()
+    try:
+        yield Client(source, notes)
+    finally:
+        await source.close()
 
 
 class Node:
@@ -230,24 +234,23 @@ class Node:
 
 @asynccontextmanager
 async def node(server: RedisServer, says: Statement | None = None, **options: Any) -> AsyncIterator[Node]:
-    """A node's end for the length of a block; nothing may be left of it."""
+    """A node's end for the length of a block."""
     loop, notes, says = asyncio.get_running_loop(), Notebook(), says or statement()
     options.setdefault("topic", TOPIC)
-    async with nothing_left():
-        presence = RedisPresence(
-            loop,
-            discovery(server, **options),
-            KEY,
-            says.peer,
-            says,
-            notes,
-            time.time_ns,
-            random.Random(1),
-            os.urandom,
-            RecordCache(),
-        )
-        presence.start()
-        try:
-            yield Node(presence, says, notes)
-        finally:
-            await presence.close()
+    presence = RedisPresence(
+        loop,
+        discovery(server, **options),
+        KEY,
+        says.peer,
+        says,
+        notes,
+        time.time_ns,
+        random.Random(1),
+        os.urandom,
+        RecordCache(),
+    )
+    presence.start()
+    try:
+        yield Node(presence, says, notes)
+    finally:
+        await presence.close()
