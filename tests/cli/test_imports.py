@@ -25,7 +25,7 @@ def test_the_client_does_without_the_nodes_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_client")
     assert "bethrou.proxy.pool" in loaded
     assert loaded.isdisjoint(
-        {"aiodns", "pycares", "bethrou.proxy.exit_node", "bethrou.proxy.resolver", "rich"}
+        {"aiodns", "pycares", "redis", "bethrou.proxy.exit_node", "bethrou.proxy.resolver", "rich"}
     )
 
 
@@ -33,5 +33,5 @@ def test_the_node_does_without_the_clients_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_node")
     assert "bethrou.proxy.exit_node" in loaded
     assert loaded.isdisjoint(
-        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.socks_server", "rich"}
+        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.socks_server", "redis", "rich"}
     )

@@ -85,7 +85,7 @@ class Line:
         return self.pubsub.detail
 
     async def up(self, times: int = 1) -> None:
-        """Wait until it is subscribed, for the so-manieth time."""
+        """Wait until it is subscribed, having been so `times` times."""
         await until(lambda: self.pubsub.up and len(self.box.subscriptions) >= times, what=lambda: self.detail)
 
     async def down(self) -> None:
@@ -123,7 +123,7 @@ class Notebook:
         self.gone_all.append(peer)
 
     async def sighting(self, number: int = 1) -> Sighting:
-        """The so-manieth sighting."""
+        """A sighting, counted from 1."""
         await until(lambda: len(self.seen_all) >= number)
         return self.seen_all[number - 1]
 

@@ -199,6 +199,56 @@ async def test_closing_waits_for_no_server(server: RedisServer) -> None:
             await ours.pubsub.close()
 
 
+async def test_a_full_server_is_told(server: RedisServer) -> None:
+    server.do("CONFIG", "SET", "maxclients", 1)
+    async with line(server) as ours:
+        await ours.up()
+        assert not await ours.pubsub.publish(TOPIC, b"one")
+        assert "has no room for another client" in ours.detail
+
+
+_SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n" % (len(TOPIC), TOPIC.encode())
+_PUSH = b">3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\ny\r\n"
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"-ERR \xff\xfe \x1b[2J\r\n",
+        b"-\r\n",
+        b"-LOADING soon\r\n",
+        b"$-1\r\n",
+        b"*-1\r\n",
+        b":5\r\n$9999999999999\r\n",
+        b"*1\r\n" * 5000,
+        b"*3\r\n$9\r\nsubscribe\r\n$2\r\n\xff\xfe\r\n:1\r\n",
+        b"*3\r\n-ERR no\r\n*1\r\n-NOAUTH no\r\n%1\r\n+a\r\n#t\r\n",
+        _SUBSCRIBED + b"$-1\r\n" * 5000,
+        _SUBSCRIBED + b"-ERR no\r\n" * 5000,
+        _SUBSCRIBED + _PUSH * 5000,
+        _SUBSCRIBED + b"*3\r\n$7\r\nmessage\r\n:1\r\n*0\r\n",
+    ],
+)
+async def test_nonsense_of_a_server_costs_its_connection_at_most(
+    absent: RedisServer, nonsense: bytes
+) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read(1)
+        writer.write(nonsense)
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    address = "{}:{}".format(*listener.sockets[0].getsockname())
+    async with listener, line(absent, address=address) as ours:
+        await until(lambda: connections >= 2 or "asking again" in ours.detail)
+        assert ours.detail.isprintable()
+
+
 async def test_it_can_be_closed_at_any_moment(server: RedisServer) -> None:
     for moment in range(60):
         async with line(server) as ours:

@@ -54,6 +54,11 @@ class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
         self.reads = 0
         """Reads that brought something: any byte is life, also in the middle of a long reply."""
 
+    def on_connect(self, connection: Any) -> None:
+        super().on_connect(connection)
+        # RESP2 has no push messages. One would have read_response call itself, and a flood of them as deep as it goes.
+        self._hiredis_PushNotificationType = None
+
     async def read_from_socket(self) -> bool:
         if self._reader.len() > MAX_REPLY:
             raise InvalidResponse("too long")
@@ -160,6 +165,8 @@ class RedisConnection(Connection):
             return AccessRefused(f"TLS with {where} failed: {_tls_reason(cause)}")
         if isinstance(cause, OSError):
             return LinkLost(f"{where}: {said_by(cause)}")
+        if error.status_code is not None:
+            return LinkLost(f"{where} has no room for another client")
         return LinkLost(f"{where} closed the connection")
 
     def _refusal(self, error: RedisError, doing: str) -> AccessRefused:
@@ -180,7 +187,7 @@ class RedisConnection(Connection):
         return AccessRefused(f"{where} answers {shown} when asked to {doing}")
 
     async def _connect(self) -> None:
-        """redis-py's hook. What is raised here reaches `explained` as the cause of redis-py's own error."""
+        """redis-py's hook. What is raised here reaches `_explained` as the cause of redis-py's own error."""
         try:
             self._reader, self._writer = await self._open_streams()
         except UnicodeError:
@@ -189,7 +196,7 @@ class RedisConnection(Connection):
             if _is_end(error):
                 raise LinkLost(f"{self._where} closed the connection") from None
             raise AccessRefused(f"TLS with {self._where} failed: {_tls_reason(error)}") from None
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: as below
             raise LinkLost(f"{self._where}: {said_by(error)}") from None
         self._transport = self._writer.transport
         configure_link(self._transport)

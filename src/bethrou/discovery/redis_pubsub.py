@@ -33,7 +33,9 @@ SILENCE = 4.0
 """Seconds without a byte after which we ask for a sign of life, and as many again before we give up: a server that
 froze is noticed within 10 s."""
 
-_TURN = 64  # messages taken before others in the loop have their turn: a flood comes out of a buffer without a wait
+_TURN = (
+    64  # replies read before others in the loop have their turn: a flood comes out of a buffer without a wait
+)
 
 
 class Subscriber(Protocol):
@@ -133,12 +135,12 @@ class RedisPubSub:
             await connection.end()
 
     async def _subscribe(self, connection: RedisConnection) -> None:
-        missing = set(self._channels)
+        missing = {channel.encode() for channel in self._channels}
         reply = await connection.carry_out("subscribe to these channels", "SUBSCRIBE", *self._channels)
         while missing:
             match reply:
                 case [b"subscribe", bytes(channel), int()]:
-                    missing.discard(channel.decode())
+                    missing.discard(channel)
                 case None:
                     raise LinkLost(f"Redis at {self._server.address} does not answer within {TIMEOUT:g} s")
                 case _:
@@ -147,14 +149,14 @@ class RedisPubSub:
                 reply = await connection.next_reply(TIMEOUT)
 
     async def _read(self, connection: RedisConnection) -> None:
-        taken, asked_at = 0, -1
+        replies, asked_at = 0, -1
         while True:
             reply = await connection.next_reply(SILENCE)
+            replies += 1
+            if replies % _TURN == 0:
+                await asyncio.sleep(0)
             if reply is not None:
                 self._take(reply)
-                taken += 1
-                if taken % _TURN == 0:
-                    await asyncio.sleep(0)
             elif connection.reads == asked_at:
                 raise LinkLost(f"Redis at {self._server.address} has been silent for {2 * SILENCE:g} s")
             else:
@@ -211,9 +213,8 @@ class _Publisher:
             await self.close()
         is_new = self._connection is None
         connection = self._connection or self._server.connection()
-        self._connection = (
-            None  # while an answer is on the way: after an error or a cancelled wait it never is again
-        )
+        # After an error, or a wait that is cancelled while an answer is on the way, it is not to be used again.
+        self._connection = None
         try:
             if is_new:
                 await connection.open()
