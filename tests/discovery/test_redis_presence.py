@@ -13,10 +13,10 @@ from bethrou.discovery.redis_presence import ANSWERS_PER_SECOND, MAX_ASKED
 from bethrou.wire.announcement import Answer, Gone, Presence, decode, encode_request
 from bethrou.wire.announcement_keys import NONCE_SIZE
 from bethrou.wire.peer_id import PeerId
-from discovery.redis_network import KEY, KEYS, TOPIC, Node, node, pass_time, presence_of, statement
+from discovery.redis_network import KEY, KEYS, TOPIC, Node, client, node, pass_time, presence_of, statement
 from live.redis_server import RedisServer, Wiretap
 from live.waiting import until
-from net.clock import Clock
+from net.clock import Clock, turns
 
 
 def go_request(reply: str) -> bytes:
@@ -141,6 +141,18 @@ async def test_stopping_waits_no_longer_than_a_second_for_a_frozen_server(server
         began = time.monotonic()
         await ours.presence.close()
         assert time.monotonic() - began < 1.5
+
+
+async def test_nothing_is_begun_anew_while_it_stops(server: RedisServer) -> None:
+    async with node(server) as ours, client(server) as theirs:
+        await ours.up()
+        await theirs.up()
+        ends = [asyncio.create_task(end.close()) for end in (ours.presence, theirs.source)]
+        await turns(1)
+        ours.presence.subscribed(True)  # Redis may be back in just this moment
+        theirs.source.subscribed(True)
+        await asyncio.gather(*ends)
+        assert len(ours.presence._tasks) == len(theirs.source._tasks) == 0
 
 
 async def test_a_node_without_a_topic_listens_on_its_own_peer_id_too(server: RedisServer) -> None:

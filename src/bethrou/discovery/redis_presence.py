@@ -91,6 +91,7 @@ class RedisPresence:
         )
         self._tasks = Tasks(loop)
         self._announcing: asyncio.Task[None] | None = None
+        self._closing = False
         self._said: bytes | None = None
         """The record of the last presence."""
         self._seq = 0
@@ -106,6 +107,7 @@ class RedisPresence:
 
     async def close(self) -> None:
         """Say goodbye, if Redis takes it in time, and end with nothing left behind."""
+        self._closing = True
         await self._tasks.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_TIMEOUT):
@@ -119,6 +121,8 @@ class RedisPresence:
     # -- Speaker ----------------------------------------------------------------------------------------------------
 
     def subscribed(self, again: bool) -> None:
+        if self._closing:
+            return
         if self._announcing is not None:
             self._announcing.cancel()
         delay = self._rng.uniform(0.0, SPREAD) if again else 0.0

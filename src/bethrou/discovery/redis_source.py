@@ -69,6 +69,7 @@ class RedisSource:
         )
         self._tasks = Tasks(loop)
         self._asking: asyncio.Task[None] | None = None
+        self._closing = False
 
     def start(self) -> None:
         """Begin."""
@@ -76,6 +77,7 @@ class RedisSource:
 
     async def close(self) -> None:
         """End, with nothing left behind."""
+        self._closing = True
         await self._tasks.close()
         await self._announcements.close()
 
@@ -86,6 +88,8 @@ class RedisSource:
     # -- Speaker ----------------------------------------------------------------------------------------------------
 
     def subscribed(self, again: bool) -> None:
+        if self._closing:
+            return
         if self._asking is not None:
             self._asking.cancel()
         delay = self._rng.uniform(0.0, SPREAD) if again else 0.0
