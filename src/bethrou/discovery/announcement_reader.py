@@ -138,10 +138,14 @@ class AnnouncementReader:
 
     def _do_one(self) -> bool:
         """Deal with one message; False when none can be dealt with now."""
+        if self._verify(self._by_members):
+            return True
         if len(self._new):
             self._read(*self._new.get())
             return True
-        waiting = self._by_members if len(self._by_members) else self._by_anybody
+        return self._verify(self._by_anybody)
+
+    def _verify(self, waiting: _Queue[Told]) -> bool:
         if not len(waiting) or not self._verifications.take(self._loop.time()):
             return False
         self._believe(waiting.get()[0])
