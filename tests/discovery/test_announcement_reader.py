@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from bethrou.discovery import announcement_reader
 from bethrou.discovery.announced_exits import AnnouncedExits
 from bethrou.discovery.announcement_reader import (
     BURST,
@@ -83,18 +84,19 @@ async def test_what_a_member_said_goes_before_what_anybody_can_make_up(
     assert reading.reader.skipped == 0
 
 
-async def test_what_is_known_waits_for_no_signature(clock: Clock, reading: Reading) -> None:
-    member = statement()
+async def test_what_is_known_waits_for_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcement_reader, "VERIFICATIONS", 1e-6)
+    reading, member = Reading(), statement()
     reading.reader.received(presence_of(member))
-    await reading.notes.sighting()
-    for message in [presence_of(statement()) for _ in range(BURST + 900)]:
+    for message in [presence_of(statement()) for _ in range(BURST)]:
         reading.reader.received(message)
+    await until(lambda: reading.reader.heard == BURST)
     reading.reader.received(presence_of(member, member.seq + 1))
     reading.reader.received(encode_request("client-reply-1", KEYS))
-    while not reading.asked:
-        await turns(1)
-    assert reading.reader.heard < BURST + 900
+    await until(lambda: reading.asked)
+    assert reading.counts == (BURST + 1, 0)
     assert [sighting.peer for sighting in reading.notes.seen_all].count(member.peer) == 2
+    await reading.reader.close()
 
 
 async def test_what_waits_is_bounded_in_number(reading: Reading) -> None:
