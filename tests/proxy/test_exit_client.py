@@ -41,10 +41,10 @@ def impatient() -> exit_client.Limits:
 
 
 async def test_no_request_waits_longer_because_others_wait_too(frozen: tuple[Member, Link]) -> None:
-    client, link = frozen
+    _, link = frozen
     limits = impatient()
     asking = [
-        asyncio.create_task(exit_client.ask(client, link, OURS, REQUEST, limits))
+        asyncio.create_task(exit_client.ask(link, OURS, REQUEST, limits))
         for _ in range(2 * MAX_UNACKNOWLEDGED)
     ]
     done, late = await asyncio.wait(asking, timeout=1.8)
@@ -56,8 +56,8 @@ async def test_no_request_waits_longer_because_others_wait_too(frozen: tuple[Mem
 async def test_silence_of_an_exit_that_cannot_say_dialing_is_not_held_against_it(
     frozen: tuple[Member, Link],
 ) -> None:
-    client, link = frozen
+    _, link = frozen
     with pytest.raises(RequestError) as caught:
-        await exit_client.ask(client, link, GO, REQUEST, impatient())
+        await exit_client.ask(link, GO, REQUEST, impatient())
     assert caught.value.failure is Failure.TIMEOUT
     assert link.stream_count == 0

@@ -82,12 +82,12 @@ async def test_what_comes_while_the_exit_dials_is_bounded_with_all_else_that_wai
 async def test_more_than_may_wait_is_refused() -> None:
     async with two_hosts() as (_, host, link, _other):
         exit_ = Exit(host)
-        exit_.waiting._left = 40 * KIB
+        exit_.waiting._left = 2 * KIB
         request = encode_request_v1_1(ProxyRequest("name.example", 80))
         negotiation = propose(await link.open_stream(), [PROTOCOL_V1_1], request + bytes(60 * KIB))
         assert b"overloaded" in await answer(negotiation)
         await until(lambda: exit_.node.active == 0)
-        assert exit_.waiting._left == 40 * KIB
+        assert exit_.waiting._left == 2 * KIB
         await exit_.node.close()
 
 

@@ -29,7 +29,7 @@ class Scene:
         loop = asyncio.get_running_loop()
         rng = random.Random(1)
         self.pool = Pool(loop, host, [ExitAddress(peer, (NOWHERE,)) for peer in (A, B, C)], print, rng)
-        self.router = Router(loop, host, self.pool, "random", rng)
+        self.router = Router(loop, self.pool, "random", rng)
         for exit_ in self.pool.exits.values():
             exit_.link = link()
 

@@ -47,7 +47,7 @@ class RunningClient:
             ),
         )
         self.pool = Pool(loop, self.host, [_exit_address(entry) for entry in config.nodes], emit, rng)
-        self._router = Router(loop, self.host, self.pool, config.routing.strategy.value, rng)
+        self._router = Router(loop, self.pool, config.routing.strategy.value, rng)
         users = {name: secret.get_secret_value() for name, secret in config.server.credentials.items()}
         self._socks = SocksServer(
             loop,

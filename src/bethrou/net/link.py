@@ -159,8 +159,12 @@ class Link(asyncio.BufferedProtocol):
         return self._muxer.bytes_sent
 
     async def open_stream(self) -> YamuxStream:
-        """A new stream. Raises `LinkLost`."""
+        """A new stream. Waits while the peer has too many of ours to answer. Raises `LinkLost`."""
         return await self._muxer.open_stream()
+
+    def try_open_stream(self) -> YamuxStream | None:
+        """A new stream, if there is one to be had without waiting."""
+        return self._muxer.try_open_stream()
 
     def close(self, reason: str = "closed here") -> None:
         """Say goodbye and close. Every stream ends; go, js and rust do the same when they hear the goodbye.

@@ -141,8 +141,15 @@ class Muxer:
             except asyncio.CancelledError:
                 self._wake_openers()  # if this one's turn had come, it is the next one's
                 raise
-        if self._lost is not None:
+        stream = self.try_open_stream()
+        if stream is None:
             raise LinkLost(f"the link is gone: {self._lost}")
+        return stream
+
+    def try_open_stream(self) -> YamuxStream | None:
+        """A new stream of ours, or None when the link is gone or the peer has too many to answer."""
+        if self._lost is not None or self._session.unacknowledged >= MAX_UNACKNOWLEDGED:
+            return None
         core = self._session.open()
         stream = core.owner = YamuxStream(self, core)
         return stream

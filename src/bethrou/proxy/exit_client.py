@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
-from bethrou.errors import BethrouError, DecodeError, Failure, RequestError
-from bethrou.net.host import Host
+from bethrou.errors import BethrouError, Failure, PeerError, RequestError
 from bethrou.net.link import Link
-from bethrou.net.negotiation import OutboundNegotiation
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import YamuxStream
 from bethrou.net.timeouts import TimeoutQueue
-from bethrou.wire import proxy_request as wire
 from bethrou.wire.identify import Identify
-from bethrou.wire.proxy_request import PROTOCOL_V1_0, PROTOCOL_V1_1, Connected, Dialing, ProxyRequest, Refused
+from bethrou.wire.proxy_request import (
+    PROTOCOL_V1_0,
+    PROTOCOL_V1_1,
+    Answer,
+    Connected,
+    Dialing,
+    ProxyRequest,
+    Refused,
+)
+from bethrou.wire.request_dialog import AnyRequestDialog, GoRequestDialog, RequestDialog
 
 TAKE_TIMEOUT = 3.0
-"""Seconds that an exit has to say `dialing`."""
+"""Seconds that an exit has to say `dialing`. The time to wait for a stream counts: it may have too many unanswered."""
 
 ANSWER_TIMEOUT = 15.0
 """Seconds for the final answer: the exit gives up after 10, and the answer has a way to go."""
@@ -63,114 +68,126 @@ class Limits:
         self.answer.close()
 
 
-async def ask(
-    host: Host, link: Link, statement: Identify | None, request: ProxyRequest, limits: Limits
-) -> Accepted:
+async def ask(link: Link, statement: Identify | None, request: ProxyRequest, limits: Limits) -> Accepted:
     """Have the exit at the other end of `link` carry `request` out.
 
     `statement` is what the exit's identify said. Raises `ExitFault` when another exit may be asked, and
     `RequestError` when the answer is final.
     """
     protocols = statement.protocols if statement is not None else ()
-    conversation = _Conversation(host, link, limits)
-    done = False
+    dialog: AnyRequestDialog
+    if PROTOCOL_V1_1 in protocols:
+        dialog, first_limit = RequestDialog(request), limits.take
+    else:
+        dialog, first_limit = GoRequestDialog(request, known=PROTOCOL_V1_0 in protocols), limits.answer
+    conversation = _Conversation(dialog, limits, first_limit)
+    carried_out = False
     try:
-        if PROTOCOL_V1_1 in protocols:
-            accepted = await conversation.in_v1_1(request)
-        else:
-            accepted = await conversation.in_v1_0(request, known=PROTOCOL_V1_0 in protocols)
-        done = True
+        conversation.begin(link.try_open_stream() or await conversation.wait_for_stream(link))
+        accepted = await conversation.outcome
+        carried_out = True
         return accepted
-    except RequestError:
-        raise
-    except (BethrouError, OSError) as error:
-        raise ExitFault(str(error)) from None
+    except BethrouError as error:
+        raise (error if isinstance(error, RequestError) else ExitFault(str(error))) from None
     finally:
-        if not done:
-            conversation.abort()
+        conversation.finish(carried_out)
 
 
-class _Conversation:
-    """One request on one stream. The time to wait for a stream counts: an exit may have too many unanswered."""
+class _Conversation(ByteReader):
+    """The protocol of a request's stream until the exit has answered, and then its reader until the splice takes over.
 
-    __slots__ = ("_host", "_limits", "_link", "_negotiation")
+    `outcome` is an `Accepted`, or raises what `ask` raises. There is no task in it: a thousand requests a second pass
+    here.
+    """
 
-    def __init__(self, host: Host, link: Link, limits: Limits) -> None:
-        self._host = host
-        self._link = link
+    __slots__ = ("_answered", "_dialog", "_limits", "_stream", "outcome")
+
+    def __init__(self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue) -> None:
+        super().__init__()
+        self.outcome: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._dialog = dialog
         self._limits = limits
-        self._negotiation: OutboundNegotiation | None = None
+        self._stream: YamuxStream | None = None
+        self._answered = False
+        first.start(self, self._not_taken if first is limits.take else self._no_answer)
 
-    def abort(self) -> None:
-        """End the stream, if there is one."""
-        if self._negotiation is not None:
-            self._negotiation.stream.abort()
-
-    async def in_v1_1(self, request: ProxyRequest) -> Accepted:
-        messages = wire.PrefixedJsonReader()
+    async def wait_for_stream(self, link: Link) -> YamuxStream:
+        """A stream as soon as there is one. Raises `LinkLost`, and what ends the conversation meanwhile."""
+        opening = asyncio.get_running_loop().create_task(link.open_stream(), name="open a stream")
+        self.outcome.add_done_callback(lambda outcome: opening.cancel())
         try:
-            with self._limits.take.limit():
-                negotiation = await self._open(PROTOCOL_V1_1, wire.encode_request_v1_1(request))
-                await negotiation.agreed()
-                answer = wire.decode_answer_v1_1(await _next_message(negotiation.reader, messages))
-        except TimeoutError:
-            raise ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s") from None
-        if isinstance(answer, Dialing):
-            answer = await self._final_answer(negotiation.reader, messages)
+            return await opening
+        except asyncio.CancelledError:
+            if self.outcome.done():
+                await self.outcome  # the time is up
+            raise
+
+    def begin(self, stream: YamuxStream) -> None:
+        """Send the request."""
+        self.transport = self._stream = stream
+        stream.set_protocol(self)
+        stream.write(self._dialog.data_to_send())
+
+    def finish(self, carried_out: bool) -> None:
+        """Stop the clock; end the stream unless the request is carried out."""
+        self._limits.take.stop(self)
+        self._limits.answer.stop(self)
+        if not carried_out:
+            self.outcome.cancel()
+            if self._stream is not None:
+                self._stream.abort()
+
+    # -- asyncio.Protocol -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered:
+            super().data_received(data)
+            return
+        try:
+            answer = self._dialog.receive(data)
+            if isinstance(answer, Dialing):
+                self._limits.take.stop(self)
+                self._limits.answer.start(self, self._no_answer)
+                answer = self._dialog.receive(b"")
+        except PeerError as error:
+            self._fail(ExitFault(str(error)))
+            return
+        if answer is not None:
+            self._take(answer)
+        elif (more := self._dialog.data_to_send()) != b"":
+            self.transport.write(more)
+
+    def eof_received(self) -> bool:
+        self._fail(ExitFault("the exit ended the stream instead of answering"))
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(ExitFault(str(exc or "the exit ended the stream instead of answering")))
+        super().connection_lost(exc)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _take(self, answer: Answer) -> None:
+        self._answered = True
         if isinstance(answer, Refused):
-            raise _verdict(answer)
-        negotiation.reader.push_back(messages.surplus)
-        return Accepted(negotiation.stream, negotiation.reader, answer.bound, half_close=True)
+            self._fail(_verdict(answer))
+            return
+        assert isinstance(answer, Connected) and self._stream is not None
+        self.push_back(self._dialog.surplus)
+        if not self.outcome.done():
+            half_close = isinstance(self._dialog, RequestDialog)
+            self.outcome.set_result(Accepted(self._stream, self, answer.bound, half_close))
 
-    async def _final_answer(
-        self, reader: ByteReader, messages: wire.PrefixedJsonReader
-    ) -> Connected | Refused:
-        try:
-            with self._limits.answer.limit():
-                answer = wire.decode_answer_v1_1(await _next_message(reader, messages))
-        except TimeoutError:
-            raise _no_answer() from None
-        if isinstance(answer, Dialing):
-            raise DecodeError("the exit said `dialing` twice")
-        return answer
+    def _fail(self, error: ExitFault | RequestError) -> None:
+        self._answered = True
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
 
-    async def in_v1_0(self, request: ProxyRequest, known: bool) -> Accepted:
-        """`known`: the exit says that it speaks this, so that the request can be sent with the proposal."""
-        messages = wire.JsonObjectReader()
-        first = wire.encode_request_v1_0(request)
-        try:
-            with self._limits.answer.limit():
-                negotiation = await self._open(PROTOCOL_V1_0, first if known else b"")
-                await negotiation.agreed()
-                if not known:
-                    negotiation.reader.write(first)
-                answer = wire.decode_answer_v1_0(await _next_message(negotiation.reader, messages))
-        except TimeoutError:
-            raise _no_answer() from None
-        if isinstance(answer, Refused):
-            raise _verdict(answer)
-        negotiation.reader.push_back(messages.surplus)
-        return Accepted(negotiation.stream, negotiation.reader, None, half_close=False)
+    def _not_taken(self) -> None:
+        self._fail(ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s"))
 
-    async def _open(self, protocol: str, first: bytes) -> OutboundNegotiation:
-        self._negotiation = await self._host.open(self._link, [protocol], first)
-        return self._negotiation
-
-
-def _no_answer() -> RequestError:
-    return RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s")
-
-
-async def _next_message(
-    reader: ByteReader, messages: wire.PrefixedJsonReader | wire.JsonObjectReader
-) -> dict[str, Any]:
-    message = messages.receive(b"")
-    while message is None:
-        data = await reader.read_some()
-        if not data:
-            raise DecodeError("the exit ended the stream instead of answering")
-        message = messages.receive(data)
-    return message
+    def _no_answer(self) -> None:
+        self._fail(RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s"))
 
 
 def _verdict(answer: Refused) -> RequestError | ExitFault:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from bethrou.errors import BethrouError, DecodeError, Failure, RequestError
 from bethrou.events import Emit, RequestEnded
@@ -39,6 +40,9 @@ MAX_REQUESTS = 32_768
 """Requests carried at once; more are answered `overloaded`."""
 
 
+_Messages = wire.JsonObjectReader | wire.PrefixedJsonReader
+
+
 @dataclass(frozen=True)
 class _Version:
     """How one version of the protocol frames its messages."""
@@ -65,6 +69,8 @@ class _Request:
     peer: str
     started: float
     asked: ProxyRequest | None = None
+    early: int = 0
+    """Bytes from the client that wait while the destination is dialled."""
     splice: Splice | None = None
 
 
@@ -120,78 +126,109 @@ class ExitNode:
     # -- one request ------------------------------------------------------------------------------------------------
 
     def _take(self, version: _Version, link: Link, stream: YamuxStream, surplus: bytes) -> None:
-        reader = ByteReader(stream, surplus)
+        reader = ByteReader(stream)
         stream.set_protocol(reader)
         request = _Request(str(link.peer_id), self._loop.time())
         self._requests.add(request)
         self._state.streams = len(self._requests)
+        messages = version.make_reader()
+        try:
+            # the usual request lies whole behind the proposal: it is taken on at once, in the same frame
+            if (message := _receive(messages, surplus)) is not None:
+                self._admit(request, stream, reader, version, message, messages.surplus)
+        except RequestError as error:
+            self._refuse(request, stream, version, error)
+            return
         task = self._tasks.start(
-            self._serve(request, stream, reader, version), f"request of {link.peer_id.short}"
+            self._serve(request, stream, reader, version, messages), f"request of {link.peer_id.short}"
         )
         reader.on_lost = task.cancel
 
-    async def _serve(
-        self, request: _Request, stream: YamuxStream, reader: ByteReader, version: _Version
+    def _admit(
+        self,
+        request: _Request,
+        stream: YamuxStream,
+        reader: ByteReader,
+        version: _Version,
+        message: dict[str, Any],
+        surplus: bytes,
     ) -> None:
-        joined = False
+        """Take the request that `message` is, and say so; `surplus` came behind it. Raises `RequestError`."""
         try:
-            transport, early = await self._carry_out(request, stream, reader, version)
-            joined = True
-            self._join(request, stream, reader, transport, early, version)
-        except RequestError as error:
-            stream.write(version.encode_answer(Refused(error.failure, str(error))))
-            stream.close()
-            self._ended(request, error.failure.value, str(error))
-        except BethrouError as error:
-            stream.abort()
-            self._ended(request, "aborted", str(error))
-        finally:
-            if not joined and request in self._requests:
-                stream.abort()
-                self._ended(request, "aborted", "the client gave up while the destination was dialled")
-
-    async def _carry_out(
-        self, request: _Request, stream: YamuxStream, reader: ByteReader, version: _Version
-    ) -> tuple[asyncio.Transport, EarlyBytes]:
-        asked = request.asked = await self._read_request(reader, version)
+            request.asked = version.decode_request(message)
+        except DecodeError as error:
+            raise RequestError(Failure.BAD_REQUEST, str(error)) from None
+        reader.push_back(surplus)
         if self._state.draining:
             raise RequestError(Failure.DRAINING, "the exit is about to stop")
         if len(self._requests) > MAX_REQUESTS:
             raise RequestError(Failure.OVERLOADED, f"the exit carries {MAX_REQUESTS} requests")
         reader.pause()  # what a client sends in advance waits in its stream, where it is bounded
-        early = reader.buffered
-        if early and not self._waiting.add(early):
-            self._waiting.remove(early)
+        request.early = reader.buffered
+        if request.early and not self._waiting.add(request.early):
+            self._forget_early(request)
             raise RequestError(Failure.OVERLOADED, "too much waits at the exit")
         dialing = version.encode_answer(Dialing())
         if dialing:
             stream.write(dialing)
+
+    def _refuse(self, request: _Request, stream: YamuxStream, version: _Version, error: RequestError) -> None:
+        stream.write(version.encode_answer(Refused(error.failure, str(error))))
+        stream.close()
+        self._ended(request, error.failure.value, str(error))
+
+    async def _serve(
+        self,
+        request: _Request,
+        stream: YamuxStream,
+        reader: ByteReader,
+        version: _Version,
+        messages: _Messages,
+    ) -> None:
+        joined = False
+        try:
+            if request.asked is None:
+                message = await self._read_request(reader, messages)
+                self._admit(request, stream, reader, version, message, messages.surplus)
+            assert request.asked is not None
+            transport, early = await self._reach(request.asked)
+            joined = True
+            self._join(request, stream, reader, transport, early, version)
+        except RequestError as error:
+            self._refuse(request, stream, version, error)
+        except BethrouError as error:
+            stream.abort()
+            self._ended(request, "aborted", str(error))
+        finally:
+            self._forget_early(request)
+            if not joined and request in self._requests:
+                stream.abort()
+                self._ended(request, "aborted", "the client gave up while the destination was dialled")
+
+    async def _read_request(self, reader: ByteReader, messages: _Messages) -> dict[str, Any]:
+        message = None
+        try:
+            with self._request_limits.limit():
+                while message is None:
+                    data = await reader.read_some()
+                    if not data:
+                        raise RequestError(Failure.BAD_REQUEST, "the stream ended before a request")
+                    message = _receive(messages, data)
+        except TimeoutError:
+            raise RequestError(Failure.BAD_REQUEST, "no request came") from None
+        return message
+
+    async def _reach(self, asked: ProxyRequest) -> tuple[asyncio.Transport, EarlyBytes]:
         try:
             with self._dial_limits.limit():
                 return await reach(self._loop, asked.host, asked.port, self._resolver, self._judge)
         except TimeoutError:
             raise RequestError(Failure.TIMEOUT, f"no answer within {DIAL_TIMEOUT:.0f} s") from None
-        finally:
-            if early:
-                self._waiting.remove(early)
 
-    async def _read_request(self, reader: ByteReader, version: _Version) -> ProxyRequest:
-        messages = version.make_reader()
-        message = messages.receive(reader.detach())
-        try:
-            if message is None:
-                with self._request_limits.limit():
-                    while message is None:
-                        data = await reader.read_some()
-                        if not data:
-                            raise RequestError(Failure.BAD_REQUEST, "the stream ended before a request")
-                        message = messages.receive(data)
-            reader.push_back(messages.surplus)
-            return version.decode_request(message)
-        except DecodeError as error:
-            raise RequestError(Failure.BAD_REQUEST, str(error)) from None
-        except TimeoutError:
-            raise RequestError(Failure.BAD_REQUEST, "no request came") from None
+    def _forget_early(self, request: _Request) -> None:
+        if request.early:
+            self._waiting.remove(request.early)
+            request.early = 0
 
     def _join(
         self,
@@ -243,6 +280,14 @@ class ExitNode:
                 user=(asked.user or "") if asked else "",
             )
         )
+
+
+def _receive(messages: _Messages, data: bytes) -> dict[str, Any] | None:
+    """The request, once it is complete. Raises `RequestError` for bytes that are none."""
+    try:
+        return messages.receive(data)
+    except DecodeError as error:
+        raise RequestError(Failure.BAD_REQUEST, str(error)) from None
 
 
 def _serve_ping(_link: Link, stream: YamuxStream, _surplus: bytes) -> None:

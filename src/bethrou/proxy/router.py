@@ -11,7 +11,6 @@ import random
 from dataclasses import dataclass
 
 from bethrou.errors import Failure, RequestError
-from bethrou.net.host import Host
 from bethrou.proxy import exit_client
 from bethrou.proxy.exit_client import Accepted, ExitFault
 from bethrou.proxy.pool import Exit, Pool
@@ -45,10 +44,9 @@ class Router:
     """Routes requests over the pool's exits."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: Host, pool: Pool, strategy: str, rng: random.Random
+        self, loop: asyncio.AbstractEventLoop, pool: Pool, strategy: str, rng: random.Random
     ) -> None:
         self._loop = loop
-        self._host = host
         self._pool = pool
         self._strategy = strategy
         self._rng = rng
@@ -95,7 +93,7 @@ class Router:
             if link is None:
                 continue
             try:
-                accepted = await exit_client.ask(self._host, link, exit_.statement, request, self._limits)
+                accepted = await exit_client.ask(link, exit_.statement, request, self._limits)
             except ExitFault as error:
                 fault = error
                 if error.counts:

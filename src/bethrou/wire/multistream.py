@@ -11,6 +11,7 @@ behind the agreement belong to the next protocol and are kept in `surplus`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from bethrou.errors import NegotiationError, UnsupportedProtocol
 
@@ -39,6 +40,15 @@ HEADER = frame(_VERSION)
 """What both sides send first."""
 
 _NA_FRAME = frame(_NA)
+
+
+@lru_cache(maxsize=256)
+def opening(protocol: str) -> bytes:
+    """Return header and one protocol in one piece: what a dialer proposes, and what a listener that agrees answers.
+
+    Kept, because every stream of every link begins with one of a dozen of them.
+    """
+    return HEADER + frame(protocol)
 
 
 class _Negotiation:
@@ -111,7 +121,7 @@ class Dialer(_Negotiation):
     def __init__(self, protocols: Sequence[str]) -> None:
         if not protocols:
             raise ValueError("no protocol to propose")
-        super().__init__(HEADER + frame(protocols[0]))
+        super().__init__(opening(protocols[0]))
         self._protocols = protocols
         self._next = 1
 

@@ -25,6 +25,7 @@ from bethrou.wire.json_reader import (
 )
 
 __all__ = [
+    "DIALING_V1_1",
     "PROTOCOL_V1_0",
     "PROTOCOL_V1_1",
     "Answer",
@@ -59,7 +60,9 @@ MAX_USER_CHARS = 255
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _OK_V1_0 = b'{"status":"ok"}\n'
-_DIALING_V1_1 = encode_prefixed({"status": "dialing"})
+DIALING_V1_1 = encode_prefixed({"status": "dialing"})
+"""What an exit of ours says as soon as it has taken a request."""
+
 _ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
@@ -147,7 +150,7 @@ def decode_request_v1_1(message: dict[str, Any]) -> ProxyRequest:
 def encode_answer_v1_1(answer: Answer) -> bytes:
     """Return the answer, length first."""
     if isinstance(answer, Dialing):
-        return _DIALING_V1_1
+        return DIALING_V1_1
     if isinstance(answer, Connected):
         bound = {} if answer.bound is None else {"bound": join_address(*answer.bound)}
         return encode_prefixed({"status": "ok", **bound})
