@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from bethrou.errors import ConfigError
-from bethrou.net.tcp import LISTEN_BACKLOG
+from bethrou.net.tcp import LISTEN_BACKLOG, keep_alive
 
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SHORTAGE_PAUSE = 0.5  # seconds between attempts while descriptors are short
@@ -41,6 +41,7 @@ def open_listening_socket(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if actual == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        keep_alive(sock)  # what is accepted inherits it, at no price
         sock.bind(where)
         sock.listen(LISTEN_BACKLOG)
     except OSError as error:

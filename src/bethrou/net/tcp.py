@@ -22,7 +22,8 @@ def _set(sock: socket.socket, level: int, name: str, value: int) -> None:
 def keep_alive(sock: socket.socket) -> None:
     """Options of a socket at either end of the network, an application's or a destination's.
 
-    TCP_NODELAY is not among them: both event loops set it themselves.
+    TCP_NODELAY is not among them: both event loops set it themselves. What a listening socket has, the sockets that
+    are accepted from it have, too.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import aiohappyeyeballs
 
 from bethrou.errors import Failure, RequestError
-from bethrou.net.tcp import keep_alive
 from bethrou.proxy.resolver import Resolver
 from bethrou.wire.destination import pack_address
 
@@ -95,7 +94,6 @@ async def reach(
     except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
         said = error.strerror if isinstance(error, OSError) else None
         raise RequestError(_failure_of(error), said or str(error)) from None
-    keep_alive(transport.get_extra_info("socket"))
     return transport, early
 
 

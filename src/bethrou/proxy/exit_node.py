@@ -21,6 +21,7 @@ from bethrou.net.reader import ByteReader
 from bethrou.net.splice import Splice, SpliceEnd
 from bethrou.net.stream import YamuxStream
 from bethrou.net.tasks import Tasks
+from bethrou.net.tcp import keep_alive
 from bethrou.net.timeouts import TimeoutQueue
 from bethrou.proxy.destination import EarlyBytes, Judge, reach
 from bethrou.proxy.exit_state import StateService
@@ -35,6 +36,10 @@ REQUEST_TIMEOUT = 10.0
 
 DIAL_TIMEOUT = 10.0
 """Seconds for look-up and dial together; then the answer is `timeout`."""
+
+KEEP_ALIVE_AFTER = 60.0
+"""Seconds after which a destination's connection is told to find out by itself whether the destination is still there:
+most are over by then, and reaching the socket behind a transport is a tenth of what its dial takes."""
 
 MAX_REQUESTS = 32_768
 """Requests carried at once; more are answered `overloaded`."""
@@ -96,6 +101,7 @@ class ExitNode:
         self._tasks = Tasks(loop)
         self._request_limits = TimeoutQueue(loop, REQUEST_TIMEOUT)
         self._dial_limits = TimeoutQueue(loop, DIAL_TIMEOUT)
+        self._young = TimeoutQueue(loop, KEEP_ALIVE_AFTER)
         self._requests: set[_Request] = set()
         for protocol, version in _VERSIONS.items():
             host.handle(protocol, partial(self._take, version))
@@ -122,6 +128,7 @@ class ExitNode:
         await self._tasks.close()
         self._request_limits.close()
         self._dial_limits.close()
+        self._young.close()
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -242,6 +249,7 @@ class ExitNode:
         reader.on_lost = None
         bound = transport.get_extra_info("sockname")
         stream.write(version.encode_answer(Connected((bound[0], bound[1]) if bound else None)))
+        self._young.start(request, partial(_keep_alive, transport))
         request.splice = Splice(
             self._loop,
             stream,
@@ -265,6 +273,7 @@ class ExitNode:
 
     def _ended(self, request: _Request, result: str, reason: str, end: SpliceEnd | None = None) -> None:
         self._requests.discard(request)
+        self._young.stop(request)
         self._state.streams = len(self._requests)
         asked = request.asked
         self._emit(
@@ -280,6 +289,11 @@ class ExitNode:
                 user=(asked.user or "") if asked else "",
             )
         )
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        keep_alive(transport.get_extra_info("socket"))
 
 
 def _receive(messages: _Messages, data: bytes) -> dict[str, Any] | None:

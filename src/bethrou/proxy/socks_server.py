@@ -20,7 +20,6 @@ from bethrou.events import DescriptorsShort, Emit, RequestEnded, StrangerRefused
 from bethrou.net.listener import Acceptor
 from bethrou.net.splice import Splice, SpliceEnd
 from bethrou.net.tasks import Tasks
-from bethrou.net.tcp import keep_alive
 from bethrou.net.timeouts import TimeoutQueue
 from bethrou.proxy.router import STRATEGIES, Routed, Router, Wishes
 from bethrou.wire.proxy_request import ProxyRequest, join_address
@@ -109,7 +108,6 @@ class SocksServer:
         if len(self.connections) >= MAX_CONNECTIONS:
             sock.close()
             return
-        keep_alive(sock)
         self._tasks.start(self._serve(sock), "socks connection")
 
     async def _serve(self, sock: socket.socket) -> None:
