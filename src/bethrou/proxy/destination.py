@@ -80,10 +80,13 @@ async def reach(
     loop: asyncio.AbstractEventLoop, host: str, port: int, resolver: Resolver, judge: Judge
 ) -> tuple[asyncio.Transport, EarlyBytes]:
     """A connection to `host`:`port`. Raises `RequestError` with the failure that the application is told."""
-    permitted = await _permitted_addresses(host, port, resolver, judge)
+    packed = pack_address(host)
+    found = [ipaddress.ip_address(packed)] if packed is not None else await resolver.resolve(host)
+    permitted = _permitted_addresses(found, port, judge)
     try:
         if len(permitted) == 1:
-            transport, early = await loop.create_connection(EarlyBytes, str(permitted[0]), port)
+            text = host if packed is not None else str(permitted[0])
+            transport, early = await loop.create_connection(EarlyBytes, text, port)
         else:
             sock = await aiohappyeyeballs.start_connection(
                 [_address_info(address, port) for address in permitted],
@@ -97,13 +100,10 @@ async def reach(
     return transport, early
 
 
-async def _permitted_addresses(host: str, port: int, resolver: Resolver, judge: Judge) -> Sequence[Address]:
-    packed = pack_address(host)
-    addresses: Sequence[Address]
-    addresses = [ipaddress.ip_address(packed)] if packed is not None else await resolver.resolve(host)
+def _permitted_addresses(found: Sequence[Address], port: int, judge: Judge) -> Sequence[Address]:
     permitted = []
     reason: str | None = None
-    for address in addresses[:_MAX_ADDRESSES]:
+    for address in found[:_MAX_ADDRESSES]:
         denial = judge(address, port)
         if denial is None:
             permitted.append(address)

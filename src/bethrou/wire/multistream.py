@@ -149,9 +149,27 @@ class Listener(_Negotiation):
         self.refused: list[str] = []
         """What the peer proposed in vain, at most `MAX_PROPOSALS`."""
 
-    def _handle(self, text: str) -> None:
+    def receive(self, data: bytes | bytearray | memoryview) -> str | None:
+        if self._greeted or self._buffer:
+            return super().receive(data)
+        # The usual dialer proposes, in one piece, one protocol that is known here.
+        self._buffer = bytes(data)
+        start = len(HEADER) + 1
+        end = start + self._buffer[start - 1] if len(self._buffer) >= start else 0
+        text = self._buffer[start : end - 1].decode("latin-1")
+        if not self._takes(text) or self._buffer[:end] != opening(text):
+            return super().receive(b"")
+        self._greeted, self._agreed = True, text
+        self._out += self._buffer[start - 1 : end]
+        self._buffer = self._buffer[end:]
+        return text
+
+    def _takes(self, text: str) -> bool:
         # `ls` is no protocol any more (go answers `na` to it since 0.5), whatever `supports` thinks.
-        if text != "ls" and self._supports(text):
+        return text != "ls" and self._supports(text)
+
+    def _handle(self, text: str) -> None:
+        if self._takes(text):
             self._agreed = text
             self._out += frame(text)
             return

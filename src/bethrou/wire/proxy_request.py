@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from bethrou.errors import DecodeError, Failure, RequestError
+from bethrou.wire import varint
 from bethrou.wire.destination import join_address, pack_address, split_address
 from bethrou.wire.json_reader import (
     JsonObjectReader,
@@ -59,6 +61,7 @@ MAX_USER_CHARS = 255
 """Longest user name in characters: what one SOCKS field can hold."""
 
 _ID = re.compile(r"[0-9a-f]{16}")
+_OK_V1_1 = encode_prefixed({"status": "ok"})
 _OK_V1_0 = b'{"status":"ok"}\n'
 DIALING_V1_1 = encode_prefixed({"status": "dialing"})
 """What an exit of ours says as soon as it has taken a request."""
@@ -152,12 +155,19 @@ def encode_answer_v1_1(answer: Answer) -> bytes:
     if isinstance(answer, Dialing):
         return DIALING_V1_1
     if isinstance(answer, Connected):
-        bound = {} if answer.bound is None else {"bound": join_address(*answer.bound)}
-        return encode_prefixed({"status": "ok", **bound})
+        return _encode_connected(answer.bound)
     # NO_EXIT is a client's own finding; an exit that meets it has failed inside.
     failure = Failure.INTERNAL if answer.failure is Failure.NO_EXIT else answer.failure
     text = (answer.message or text_of_failure(failure))[:MAX_MESSAGE_CHARS]
     return encode_prefixed({"status": "error", "code": failure.value, "message": text})
+
+
+def _encode_connected(bound: tuple[str, int] | None) -> bytes:
+    # Put together by hand: it is said for every request, and there is one text in it.
+    if bound is None:
+        return _OK_V1_1
+    body = f'{{"status":"ok","bound":{encode_basestring_ascii(join_address(*bound))}}}'.encode()
+    return varint.encode(len(body)) + body
 
 
 def decode_answer_v1_1(message: dict[str, Any]) -> Answer:
