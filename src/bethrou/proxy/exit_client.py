@@ -133,7 +133,8 @@ class _Conversation(ByteReader):
         self._limits.take.stop(self)
         self._limits.answer.stop(self)
         if not carried_out:
-            self.outcome.cancel()
+            if not self.outcome.cancel() and not self.outcome.cancelled():
+                self.outcome.exception()  # seen, or given up together with the request: nobody else asks for it
             if self._stream is not None:
                 self._stream.abort()
 
