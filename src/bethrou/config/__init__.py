@@ -1,6 +1,6 @@
 """The configuration: read once, checked, frozen, passed in. Nothing here reads the environment."""
 
-from bethrou.config.fields import LogFormat, LogLevel, Strategy
+from bethrou.config.fields import LogFormat, LogLevel, StickyBy, Strategy
 from bethrou.config.load import load_client_config, node_config
 from bethrou.config.models import (
     ClientConfig,
@@ -34,6 +34,7 @@ __all__ = [
     "ResolverChoice",
     "RoutingConfig",
     "ServerConfig",
+    "StickyBy",
     "Strategy",
     "load_client_config",
     "node_config",

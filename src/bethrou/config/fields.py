@@ -118,6 +118,19 @@ class Strategy(StrEnum):
     ROUND_ROBIN = "round-robin"
     FASTEST = "fastest"
     """The exit with the lowest latency; `latency` is another name for it."""
+    ORDERED = "ordered"
+    """Ours: the first healthy exit in the order of `nodes`."""
+    LEAST_LOADED = "least-loaded"
+    """Ours: the exit that says it has least to do."""
+    STICKY = "sticky"
+    """Ours: the same exit for the same destination or user."""
+
+
+class StickyBy(StrEnum):
+    """What the strategy `sticky` keeps together."""
+
+    DESTINATION = "destination"
+    USER = "user"
 
 
 class LogLevel(StrEnum):
@@ -174,6 +187,7 @@ Label = Annotated[str, _reader(parse_label, (), "text")]
 """A name or tag of a node: what can stand behind `exit=` and `tag=` in a SOCKS user name."""
 
 StrategyField = Annotated[Strategy, Choice(Strategy, {"latency": Strategy.FASTEST})]
+StickyByField = Annotated[StickyBy, Choice(StickyBy, {})]
 LevelField = Annotated[LogLevel, Choice(LogLevel, {"warning": LogLevel.WARN}, any_case=True)]
 FormatField = Annotated[LogFormat, Choice(LogFormat, {}, any_case=True)]
 

@@ -26,6 +26,8 @@ from bethrou.config.fields import (
     PositiveDuration,
     ResolverField,
     RuleField,
+    StickyBy,
+    StickyByField,
     Strategy,
     StrategyField,
     refuse,
@@ -104,9 +106,13 @@ class RoutingConfig(Block):
     health: Duration = 30.0
     """Between two measurements of an exit; 0 turns them off."""
     timeout: PositiveDuration = 10.0
-    """How long an exit may take to answer a request or a measurement."""
+    """How long a request may take to find an exit that carries it out, all attempts together."""
     pool: int = Field(default=8, ge=1, le=256)
     """Ours: how many exits are kept connected."""
+    wait: Duration = 5.0
+    """Ours: how long a request waits when no exit can be asked; then it is refused."""
+    sticky_by: StickyByField = StickyBy.DESTINATION
+    """Ours: what the strategy `sticky` keeps together."""
 
 
 class ExitEntry(Block):
@@ -151,6 +157,12 @@ class DiscoveryConfig(Block):
     timeout: PositiveDuration = 10.0
     user: str | None = None
     password: Password | None = Field(default=None, alias="pass")
+    ca: Path | None = None
+    """Ours: certificates by which a rediss:// server is known, in place of the system's."""
+    sealed: bool = False
+    """Ours: nothing readable for whoever runs Redis; members in Go can then not read it either."""
+    members: bool = True
+    """Ours: members tell each other which exits there are; needs no server."""
 
     @model_validator(mode="after")
     def _check(self) -> DiscoveryConfig:
