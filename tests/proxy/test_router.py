@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bethrou.errors import Failure, RequestError
+from bethrou.proxy.plans import Plan
 from bethrou.proxy.pool import ExitAddress, Pool
 from bethrou.proxy.router import Router, Wishes
 from bethrou.wire.multiaddr import Multiaddr
@@ -32,12 +33,18 @@ class Scene:
         self.router = Router(loop, self.pool, "random", rng)
         for exit_ in self.pool.exits.values():
             exit_.link = link()
+            exit_.health = exit_.health.link_up(loop.time(), 0.01)
 
     def says(self, peer: object, **state: Any) -> None:
-        self.pool.exits[str(peer)].state = StateMessage(**state)
+        exit_ = self.pool.exits[str(peer)]
+        exit_.state = StateMessage(**state)
+        exit_.health = exit_.health.says(0.0, exit_.state.draining)
+
+    def planned(self, **wishes: str) -> Plan:
+        return self.router._plan(ProxyRequest("x.example", 80), Wishes(**wishes))
 
     def fitting(self, **wishes: str) -> set[str]:
-        return {candidate.peer for candidate in self.router._plan(Wishes(**wishes))}
+        return {candidate.peer for candidate in self.planned(**wishes).order}
 
 
 def link() -> Any:

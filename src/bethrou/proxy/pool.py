@@ -18,8 +18,8 @@ from bethrou.net.host import Host
 from bethrou.net.link import Link
 from bethrou.net.negotiation import OutboundNegotiation
 from bethrou.net.tasks import Tasks
+from bethrou.proxy.candidates import Candidate
 from bethrou.proxy.health import Health
-from bethrou.proxy.strategies import Candidate
 from bethrou.wire.identify import Identify
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
@@ -55,9 +55,11 @@ class ExitAddress:
 class Exit:
     """One exit and what is known of it now."""
 
-    def __init__(self, address: ExitAddress) -> None:
+    def __init__(self, address: ExitAddress, preference: int) -> None:
         self.peer = address.peer
         self.addresses = address.addresses
+        self.preference = preference
+        """Its place in the configured order."""
         self.link: Link | None = None
         """Set while requests can be sent."""
         self.state = StateMessage()
@@ -85,7 +87,7 @@ class Pool:
         emit: Emit,
         rng: random.Random,
     ) -> None:
-        self.exits = {str(address.peer): Exit(address) for address in addresses}
+        self.exits = {str(address.peer): Exit(address, place) for place, address in enumerate(addresses)}
         """By peer ID."""
         self._loop = loop
         self._host = host
@@ -113,9 +115,18 @@ class Pool:
         """The exits that can be asked now."""
         now = self._loop.time()
         return [
-            Candidate(peer, exit_.link.round_trip, exit_.health.suspect(now))
+            Candidate(
+                peer,
+                exit_.link.round_trip,
+                exit_.health.state,
+                exit_.health.may_try(now),
+                exit_.preference,
+                stable_for=exit_.health.stable_for(now),
+                name=exit_.state.name,
+                tags=exit_.state.tags,
+            )
             for peer, exit_ in self.exits.items()
-            if exit_.usable and exit_.link is not None
+            if exit_.usable and exit_.link is not None and exit_.health.state.usable
         ]
 
     async def wait_for_exit(self, timeout: float) -> bool:
@@ -131,17 +142,26 @@ class Pool:
             self._waiting -= 1
         return True
 
-    def succeeded(self, exit_: Exit) -> None:
-        """The exit took a request."""
-        exit_.health = exit_.health.succeeded()
-
-    def failed(self, exit_: Exit, reason: str) -> None:
-        """The exit failed a request by its own fault."""
+    def asked(self, exit_: Exit) -> float:
+        """A request is sent to the exit; when that was."""
         now = self._loop.time()
-        if exit_.health.suspect(now):
-            return
-        exit_.health = exit_.health.failed(now)
-        self._emit(ExitSuspected(str(exit_.peer), reason, exit_.health.suspect_until - now))
+        exit_.health = exit_.health.asked(now)
+        return now
+
+    def answered(self, exit_: Exit) -> None:
+        """The exit took a request."""
+        exit_.health = exit_.health.answered(self._loop.time())
+
+    def failed(self, exit_: Exit, began: float, reason: str) -> None:
+        """The exit failed a request that was sent at `began`, by its own fault."""
+        now, before = self._loop.time(), exit_.health
+        exit_.health = before.failed(now, began, reason)
+        if exit_.health is not before:
+            self._emit(ExitSuspected(str(exit_.peer), reason, exit_.health.suspicion.until - now))
+
+    def withdrawn(self, exit_: Exit, began: float) -> None:
+        """A request that was sent at `began` ended without a verdict on the exit."""
+        exit_.health = exit_.health.withdrawn(began)
 
     # -- one exit ---------------------------------------------------------------------------------------------------
 
@@ -152,6 +172,7 @@ class Pool:
             try:
                 link = await self._host.dial(exit_.peer, exit_.addresses)
             except DialError as error:
+                exit_.health = exit_.health.dial_failed(self._loop.time(), str(error))
                 delay = self._redial_delay(attempt, self._loop.time() - away_since)
                 attempt += 1
                 self._emit(DialFailed(str(exit_.peer), str(error), delay))
@@ -173,13 +194,14 @@ class Pool:
             statement = await self._host.statement_of(link)
             exit_.state = StateMessage()
             exit_.link = link
-            exit_.health = Health()
+            exit_.health = exit_.health.link_up(self._loop.time(), link.round_trip)
             if statement is not None and STATE_PROTOCOL in statement.protocols:
                 listening = self._tasks.start(self._listen(exit_, link), f"state of {exit_.peer.short}")
             await self._announce()
             await asyncio.shield(link.closed)
         finally:
             exit_.link = None
+            exit_.health = exit_.health.link_lost(self._loop.time(), "the link was lost")
             if listening is not None:
                 listening.cancel()
             if link.alive:
@@ -205,6 +227,7 @@ class Pool:
     async def _state_received(self, exit_: Exit, state: StateMessage) -> None:
         changed = state.draining != exit_.state.draining
         exit_.state = state
+        exit_.health = exit_.health.says(self._loop.time(), state.draining)
         if changed:
             self._emit(ExitStateChanged(str(exit_.peer), state.draining))
             await self._announce()

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from bethrou.errors import Failure, RequestError
 from bethrou.proxy import exit_client
+from bethrou.proxy.candidates import ANY_EXIT, eligible
 from bethrou.proxy.exit_client import Accepted, ExitFault
+from bethrou.proxy.plans import Memory, Plan, Wanted
 from bethrou.proxy.pool import Exit, Pool
-from bethrou.proxy.strategies import STRATEGIES, Candidate, plan
+from bethrou.proxy.strategies import STRATEGIES, plan
 from bethrou.wire.proxy_request import ProxyRequest
 
 FIRST_EXIT_TIMEOUT = 5.0
@@ -50,7 +52,7 @@ class Router:
         self._pool = pool
         self._strategy = strategy
         self._rng = rng
-        self._turn = 0
+        self._memory = Memory()
         self._limits = exit_client.Limits(loop)
 
     def close(self) -> None:
@@ -61,22 +63,22 @@ class Router:
         """Have an exit carry `request` out. Raises `RequestError` with what the application is to be told."""
         deadline = self._loop.time() + FIRST_EXIT_TIMEOUT
         while True:
-            planned = self._plan(wishes)
-            if planned:
+            planned = self._plan(request, wishes)
+            if planned.order:
                 return await self._try_in_turn(planned, request)
             remaining = deadline - self._loop.time()
             if self._pool.candidates() or remaining <= 0 or not await self._pool.wait_for_exit(remaining):
                 raise RequestError(Failure.NO_EXIT, self._why_none(wishes))
 
-    def _plan(self, wishes: Wishes) -> list[Candidate]:
-        self._turn += 1
-        fitting = [candidate for candidate in self._pool.candidates() if self._fits(candidate, wishes)]
-        return plan(wishes.strategy or self._strategy, fitting, self._turn, self._rng)
-
-    def _fits(self, candidate: Candidate, wishes: Wishes) -> bool:
-        state = self._pool.exits[candidate.peer].state
-        return wishes.exit in (None, candidate.peer, state.name) and (
-            wishes.tag is None or wishes.tag in state.tags
+    def _plan(self, request: ProxyRequest, wishes: Wishes) -> Plan:
+        scope = ANY_EXIT.narrowed(wishes.exit, wishes.tag)
+        return plan(
+            wishes.strategy or self._strategy,
+            eligible(self._pool.candidates(), scope),
+            Wanted(request.host, request.user or "", scope),
+            self._memory,
+            self._loop.time(),
+            self._rng,
         )
 
     def _why_none(self, wishes: Wishes) -> str:
@@ -85,24 +87,28 @@ class Router:
         known = len(self._pool.exits)
         return "the exit cannot be reached" if known == 1 else f"none of the {known} exits can be reached"
 
-    async def _try_in_turn(self, planned: list[Candidate], request: ProxyRequest) -> Routed:
+    async def _try_in_turn(self, planned: Plan, request: ProxyRequest) -> Routed:
         fault = ExitFault("every exit went away")
-        for candidate in planned:
+        for candidate in planned.order:
             exit_ = self._pool.exits[candidate.peer]
             link = exit_.link
             if link is None:
                 continue
+            self._memory.asked(planned, candidate.peer)
+            began = self._pool.asked(exit_)
             try:
                 accepted = await exit_client.ask(link, exit_.statement, request, self._limits)
             except ExitFault as error:
                 fault = error
                 if error.counts:
-                    self._pool.failed(exit_, str(error))
+                    self._pool.failed(exit_, began, str(error))
                 continue
             except RequestError as error:
-                self._pool.succeeded(exit_)  # it took the request; the destination is what failed
+                self._pool.answered(exit_)  # it took the request; the destination is what failed
                 raise RequestError(error.failure, str(error), candidate.peer) from None
-            self._pool.succeeded(exit_)
+            finally:
+                self._pool.withdrawn(exit_, began)
+            self._pool.answered(exit_)
             return Routed(exit_, accepted)
         raise RequestError(fault.failure, str(fault))
 
