@@ -145,12 +145,15 @@ def test_bom_and_crlf_are_accepted(load) -> None:
     [
         (
             "routing: {strategy: fastst}",
-            'routing.strategy: "fastst" is not one of random, round-robin, fastest, latency'
-            ' (did you mean "fastest"?)',
+            'routing.strategy: "fastst" is not one of random, round-robin, fastest, ordered, least-loaded, sticky,'
+            ' latency (did you mean "fastest"?)',
         ),
         ("routing: {stratgy: random}", 'routing.stratgy: unknown key (did you mean "strategy"?)'),
         ("routing: {strategy: [random]}", "routing.strategy: must be one of random, round-robin"),
-        ("routing: {xyz: 1}", "routing.xyz: unknown key; known are health, pool, strategy, timeout"),
+        (
+            "routing: {xyz: 1}",
+            "routing.xyz: unknown key; known are health, pool, sticky_by, strategy, timeout",
+        ),
         ("listen: 127.0.0.1:1", "listen: unknown key (did you mean server.listen?)"),
         ("server: {password: x}", 'server.password: unknown key (did you mean "pass"?)'),
         ("routing: {pool: many}", 'routing.pool: must be a whole number, not "many"'),

@@ -32,6 +32,7 @@ from bethrou.config.fields import (
     StrategyField,
     refuse,
 )
+from bethrou.config.rules import MAX_RULES, RoutingRule
 from bethrou.config.values import HostPort, ResolverChoice
 from bethrou.printable import quoted
 from bethrou.wire.multiaddr import Multiaddr
@@ -188,6 +189,8 @@ class ClientConfig(Block):
     server: ServerConfig = ServerConfig()
     routing: RoutingConfig = RoutingConfig()
     nodes: tuple[ExitEntry, ...] = Field(default=(), max_length=10_000)
+    rules: tuple[RoutingRule, ...] = Field(default=(), max_length=MAX_RULES)
+    """Ours: which requests go where; the first that matches decides."""
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
     half_close_wait: Duration = 10.0

@@ -101,18 +101,28 @@ class AddressRule:
 def parse_address_rule(text: str) -> AddressRule:
     """Read `CIDR`, `CIDR:PORT` or `[IPV6-CIDR]:PORT`; an address alone is a network of one."""
     host, port = _split_port(text)
-    try:
-        network = ip_network(host)
-    except ValueError as error:
-        raise ConfigError(f"{quoted(text, SHOWN)} is no network{_network_hint(host)}") from error
+    form = "CIDR, CIDR:PORT or [IPV6-CIDR]:PORT, for example 10.1.0.0/16 or 10.1.2.3/32:8080"
+    network = _network(host, text, form)
     return AddressRule(network, None if port is None else _port(port, text, lowest=1))
 
 
-def _network_hint(text: str) -> str:
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """Read `CIDR`; an address alone is a network of one."""
+    return _network(text.strip(), text, "CIDR, for example 10.1.0.0/16 or fd00::/8")
+
+
+def _network(cidr: str, whole: str, form: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(cidr)
+    except ValueError as error:
+        raise ConfigError(f"{quoted(whole, SHOWN)} is no network{_network_hint(cidr, form)}") from error
+
+
+def _network_hint(text: str, form: str) -> str:
     try:
         return f": it has bits set behind the prefix (did you mean {ip_network(text, strict=False)}?)"
     except ValueError:
-        return " (write CIDR, CIDR:PORT or [IPV6-CIDR]:PORT, for example 10.1.0.0/16 or 10.1.2.3/32:8080)"
+        return f" (write {form})"
 
 
 class DnsServer(NamedTuple):
