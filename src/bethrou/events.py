@@ -57,23 +57,21 @@ class DialFailed:
     peer: str
     reason: str
     retry_in: float
+    preferred: bool = True
+    """Whether the configuration names it: of those that were only discovered, many are away."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExitStateChanged:
-    """An exit says that it drains, or serves again."""
+class ExitChanged:
+    """An exit is in another state now."""
 
     peer: str
-    draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ExitSuspected:
-    """An exit failed a request by its own fault and is asked last for `seconds`."""
-
-    peer: str
+    name: str
+    """What it calls itself, or ""."""
+    old: str
+    new: str
+    """connecting, healthy, slow, suspect, down or draining."""
     reason: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +91,6 @@ class DescriptorsShort:
     short: bool
 
 
-Event = (
-    RequestEnded
-    | LinkOpened
-    | LinkClosed
-    | DialFailed
-    | ExitStateChanged
-    | ExitSuspected
-    | StrangerRefused
-    | DescriptorsShort
-)
+Event = RequestEnded | LinkOpened | LinkClosed | DialFailed | ExitChanged | StrangerRefused | DescriptorsShort
 
 Emit = Callable[[Event], None]

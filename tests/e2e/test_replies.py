@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from bethrou.events import ExitSuspected, RequestEnded
+from bethrou.events import ExitChanged, RequestEnded
 from bethrou.proxy import exit_client, exit_node, router
 from bethrou.wire.psk import NetworkKey
 from live.applications import GREETING, application, connect_request, open_application, refusal
@@ -124,7 +124,7 @@ async def test_50_requests_to_an_address_that_drops_syns_leave_every_exit_health
             assert other.app.active
             assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
             assert await asyncio.gather(*waiting) == [0x06] * 50
-        assert not client.events.of(ExitSuspected)
+        assert {event.new for event in client.events.of(ExitChanged)} == {"healthy"}
         assert all(exit_.health.suspicion.failures == 0 for exit_ in client.app.pool.exits.values())
         assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
 

@@ -8,11 +8,12 @@ import random
 import time
 
 from bethrou.cli.link_events import AGENT, host_events
-from bethrou.config import ClientConfig, ExitEntry
+from bethrou.config import Action, ClientConfig, ExitEntry, ResolverChoice
 from bethrou.events import Emit
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.listener import open_listening_socket
-from bethrou.proxy.pool import ExitAddress, Pool
+from bethrou.proxy.exit import ExitAddress
+from bethrou.proxy.pool import Pool
 from bethrou.proxy.router import Router
 from bethrou.proxy.socks_server import Access, SocksServer
 from bethrou.wire.keys import Identity
@@ -30,6 +31,7 @@ class RunningClient:
         identity: Identity,
         emit: Emit,
     ) -> None:
+        self._loop = loop
         sock = open_listening_socket(config.server.listen.host, config.server.listen.port)
         self.socks_address: tuple[str, int] = sock.getsockname()[:2]
         """Where applications connect, port chosen."""
@@ -46,8 +48,9 @@ class RunningClient:
                 host_events(emit),
             ),
         )
-        self.pool = Pool(loop, self.host, [_exit_address(entry) for entry in config.nodes], emit, rng)
-        self._router = Router(loop, self.pool, config.routing.strategy.value, rng)
+        self.pool = Pool(loop, self.host, emit, rng, config.routing.pool)
+        self.pool.know(_exit_address(entry, place) for place, entry in enumerate(config.nodes))
+        self._router = Router(loop, self.pool, config.routing, config.rules, rng)
         users = {name: secret.get_secret_value() for name, secret in config.server.credentials.items()}
         self._socks = SocksServer(
             loop,
@@ -58,6 +61,8 @@ class RunningClient:
             scratch=self.host.buffers.socket,
             half_close_wait=config.half_close_wait,
         )
+        if any(rule.use.action is Action.DIRECT for rule in config.rules):
+            self._allow_direct()
         self._socks.listen(sock)
         self.pool.start()
 
@@ -78,9 +83,20 @@ class RunningClient:
         """End everything."""
         await self._socks.close()
         self._router.close()
+        if self._socks.direct is not None:
+            await self._socks.direct.close()
         await self.pool.close()
         await self.host.close()
 
+    def _allow_direct(self) -> None:
+        """Be able to dial destinations from here. The parts that look names up are loaded only now."""
+        from bethrou.proxy.direct import DirectDialer
+        from bethrou.proxy.resolver import open_resolver
 
-def _exit_address(entry: ExitEntry) -> ExitAddress:
-    return ExitAddress(entry.peer_id, entry.addrs)
+        if self._socks.direct is None:
+            resolver = open_resolver(ResolverChoice(system=True), self._loop.time)
+            self._socks.direct = DirectDialer(self._loop, resolver)
+
+
+def _exit_address(entry: ExitEntry, place: int) -> ExitAddress:
+    return ExitAddress(entry.peer_id, entry.addrs, preference=place)

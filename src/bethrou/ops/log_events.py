@@ -15,8 +15,7 @@ from bethrou.events import (
     DescriptorsShort,
     DialFailed,
     Event,
-    ExitStateChanged,
-    ExitSuspected,
+    ExitChanged,
     LinkClosed,
     LinkOpened,
     RequestEnded,
@@ -35,6 +34,11 @@ STRANGERS_AT_ONCE = 20
 
 STRANGER_INTERVAL = 3.0
 
+_CHANGES = {
+    "slow": "exit is slow; others are asked first",
+    "suspect": "exit failed a request; others are asked first",
+    "draining": "exit takes no new requests",
+}
 _SHOWN = 300  # characters of a reason
 _PEER_END = 8  # the end of a peer ID tells peers apart; the beginning is the same for all
 _QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)
@@ -72,8 +76,7 @@ class EventLog:
             LinkOpened: self._link_opened,
             LinkClosed: self._link_closed,
             DialFailed: self._dial_failed,
-            ExitStateChanged: self._exit_state_changed,
-            ExitSuspected: self._exit_suspected,
+            ExitChanged: self._exit_changed,
             StrangerRefused: self._stranger_refused,
             DescriptorsShort: self._descriptors_short,
         }
@@ -114,7 +117,7 @@ class EventLog:
         news = said is None or said.is_news(event.reason, now)
         if news:
             self._away[event.peer] = _Said(event.reason, now)
-        write = self._log.warning if news else self._log.debug
+        write = self._log.warning if news and event.preferred else self._log.debug
         write(
             "exit cannot be reached" if said is None else "exit still cannot be reached",
             exit=event.peer[-_PEER_END:],
@@ -122,18 +125,19 @@ class EventLog:
             next_attempt=f"{event.retry_in:.1f} s",
         )
 
-    def _exit_state_changed(self, event: ExitStateChanged) -> None:
-        exit_ = event.peer[-_PEER_END:]
-        self._log.info("exit takes no new requests" if event.draining else "exit serves again", exit=exit_)
-
-    def _exit_suspected(self, event: ExitSuspected) -> None:
-        reason = {} if self._hide else {"reason": _cut(event.reason)}
-        self._log.warning(
-            "exit failed a request; others are asked first",
-            exit=event.peer[-_PEER_END:],
-            **reason,
-            seconds=round(event.seconds, 1),
-        )
+    def _exit_changed(self, event: ExitChanged) -> None:
+        words = _CHANGES.get(event.new)
+        if event.new == "healthy" and event.old in _CHANGES:
+            words = "exit serves again" if event.old == "draining" else "exit is well again"
+        if words is None:
+            return  # that a link came or went has a line of its own
+        fields: dict[str, Any] = {"exit": event.peer[-_PEER_END:]}
+        if event.name:
+            fields["name"] = event.name
+        if event.new != "draining" and not (self._hide and event.new == "suspect"):
+            fields["reason"] = _cut(event.reason)
+        write = self._log.warning if event.new == "suspect" else self._log.info
+        write(words, **fields)
 
     def _stranger_refused(self, event: StrangerRefused) -> None:
         allowance = self._strangers.setdefault(event.service, _Allowance(self._clock()))

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from bethrou.errors import BethrouError, Failure, PeerError, RequestError
+from bethrou.errors import BethrouError, Failure, PeerError, RequestError, StreamReset
 from bethrou.net.link import Link
 from bethrou.net.reader import ByteReader
-from bethrou.net.stream import YamuxStream
+from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.timeouts import TimeoutQueue
-from bethrou.wire.identify import Identify
 from bethrou.wire.proxy_request import (
     PROTOCOL_V1_0,
     PROTOCOL_V1_1,
@@ -29,9 +28,6 @@ from bethrou.wire.request_dialog import AnyRequestDialog, GoRequestDialog, Reque
 
 TAKE_TIMEOUT = 3.0
 """Seconds that an exit has to say `dialing`. The time to wait for a stream counts: it may have too many unanswered."""
-
-ANSWER_TIMEOUT = 15.0
-"""Seconds for the final answer: the exit gives up after 10, and the answer has a way to go."""
 
 
 class ExitFault(Exception):
@@ -55,12 +51,22 @@ class Accepted:
     """Whether the exit passes FIN on in both directions (1.1.0), or ends the stream at the first (1.0.0, Go)."""
 
 
-class Limits:
-    """The two timeouts, shared by all requests."""
+@dataclass(slots=True)
+class Attempt:
+    """One request to one exit, and what its asking tells of the exit."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    began: float
+    """When it was sent, in the loop's seconds."""
+    took: float | None = None
+    """Seconds until the exit said that it has it (`dialing`); None: it has not, or gives no such sign (1.0.0)."""
+
+
+class Limits:
+    """The two timeouts, shared by all requests: for the exit's first sign, and for its final answer, in seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answer: float) -> None:
         self.take = TimeoutQueue(loop, TAKE_TIMEOUT)
-        self.answer = TimeoutQueue(loop, ANSWER_TIMEOUT)
+        self.answer = TimeoutQueue(loop, answer)
 
     def close(self) -> None:
         """Forget all."""
@@ -68,19 +74,19 @@ class Limits:
         self.answer.close()
 
 
-async def ask(link: Link, statement: Identify | None, request: ProxyRequest, limits: Limits) -> Accepted:
-    """Have the exit at the other end of `link` carry `request` out.
+async def ask(link: Link, request: ProxyRequest, limits: Limits, attempt: Attempt) -> Accepted:
+    """Have the exit at the other end of `link` carry `request` out. Notes in `attempt` when the exit has taken it.
 
-    `statement` is what the exit's identify said. Raises `ExitFault` when another exit may be asked, and
-    `RequestError` when the answer is final.
+    Raises `ExitFault` when another exit may be asked, and `RequestError` when the answer is final.
     """
+    statement = link.statement
     protocols = statement.protocols if statement is not None else ()
     dialog: AnyRequestDialog
     if PROTOCOL_V1_1 in protocols:
         dialog, first_limit = RequestDialog(request), limits.take
     else:
         dialog, first_limit = GoRequestDialog(request, known=PROTOCOL_V1_0 in protocols), limits.answer
-    conversation = _Conversation(dialog, limits, first_limit)
+    conversation = _Conversation(dialog, limits, first_limit, attempt)
     carried_out = False
     try:
         conversation.begin(link.try_open_stream() or await conversation.wait_for_stream(link))
@@ -100,11 +106,15 @@ class _Conversation(ByteReader):
     here.
     """
 
-    __slots__ = ("_answered", "_dialog", "_limits", "_stream", "outcome")
+    __slots__ = ("_answered", "_attempt", "_dialog", "_limits", "_loop", "_stream", "outcome")
 
-    def __init__(self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue) -> None:
+    def __init__(
+        self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue, attempt: Attempt
+    ) -> None:
         super().__init__()
-        self.outcome: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[Accepted] = self._loop.create_future()
+        self._attempt = attempt
         self._dialog = dialog
         self._limits = limits
         self._stream: YamuxStream | None = None
@@ -113,7 +123,7 @@ class _Conversation(ByteReader):
 
     async def wait_for_stream(self, link: Link) -> YamuxStream:
         """A stream as soon as there is one. Raises `LinkLost`, and what ends the conversation meanwhile."""
-        opening = asyncio.get_running_loop().create_task(link.open_stream(), name="open a stream")
+        opening = self._loop.create_task(link.open_stream(), name="open a stream")
         self.outcome.add_done_callback(lambda outcome: opening.cancel())
         try:
             return await opening
@@ -133,7 +143,8 @@ class _Conversation(ByteReader):
         self._limits.take.stop(self)
         self._limits.answer.stop(self)
         if not carried_out:
-            self.outcome.cancel()
+            if not self.outcome.cancel() and not self.outcome.cancelled():
+                self.outcome.exception()  # seen, or given up together with the request: nobody else asks for it
             if self._stream is not None:
                 self._stream.abort()
 
@@ -146,6 +157,7 @@ class _Conversation(ByteReader):
         try:
             answer = self._dialog.receive(data)
             if isinstance(answer, Dialing):
+                self._attempt.took = self._loop.time() - self._attempt.began
                 self._limits.take.stop(self)
                 self._limits.answer.start(self, self._no_answer)
                 answer = self._dialog.receive(b"")
@@ -162,7 +174,7 @@ class _Conversation(ByteReader):
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(ExitFault(str(exc or "the exit ended the stream instead of answering")))
+        self._fail(_fault_of(exc, self._dialog))
         super().connection_lost(exc)
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -187,7 +199,20 @@ class _Conversation(ByteReader):
         self._fail(ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s"))
 
     def _no_answer(self) -> None:
-        self._fail(RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s"))
+        self._fail(RequestError(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:.0f} s"))
+
+
+def _fault_of(error: Exception | None, dialog: AnyRequestDialog) -> ExitFault:
+    """What it means that the stream is gone before an answer.
+
+    A Go exit resets streams beyond its limit without a reason: that it is full is not held against it.
+    """
+    full = isinstance(error, StreamReset) and (
+        error.code == RESOURCE_LIMIT or isinstance(dialog, GoRequestDialog)
+    )
+    if full:
+        return ExitFault("the exit has no room for another request", Failure.OVERLOADED, counts=False)
+    return ExitFault(str(error or "the exit ended the stream instead of answering"))
 
 
 def _verdict(answer: Refused) -> RequestError | ExitFault:
