@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from bethrou.events import ExitChanged, RequestEnded
-from bethrou.proxy import exit_client, exit_node, router
+from bethrou.proxy import exit_client, exit_node
 from bethrou.wire.psk import NetworkKey
 from live.applications import GREETING, application, connect_request, open_application, refusal
 from live.members import running_client, running_node
@@ -141,11 +141,13 @@ async def test_success_is_told_only_when_the_exit_has_connected(key: NetworkKey)
             app.writer.close()
 
 
-async def test_no_exit(key: NetworkKey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router, "FIRST_EXIT_TIMEOUT", 0.2)
+async def test_no_exit(key: NetworkKey) -> None:
     async with running_node(key) as node:
         address = node.address
-    async with running_client(key, [address], wait=False) as client, target(echo) as far:
+    async with (
+        running_client(key, [address], wait=False, routing={"wait": 0.2}) as client,
+        target(echo) as far,
+    ):
         assert await refusal(client.proxy, "127.0.0.1", far.port) == 0x01
         assert not far.visits
 
