@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bethrou.errors import DecodeError
+from bethrou.wire import protobuf
 from bethrou.wire.envelope import seal
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
@@ -17,6 +18,7 @@ from bethrou.wire.node_record import (
     MAX_ADDRESSES,
     MAX_NUMBER,
     MAX_PAYLOAD,
+    MAX_RECORD,
     PAYLOAD_TYPE,
     NodeRecord,
     RecordCache,
@@ -103,6 +105,16 @@ def test_every_cut_and_every_damaged_byte_is_refused() -> None:
         for bit in (0x01, 0x20, 0x80):
             with pytest.raises(DecodeError):
                 NodeRecord.open(envelope[:place] + bytes((envelope[place] ^ bit,)) + envelope[place + 1 :])
+
+
+def test_what_others_add_to_an_envelope_is_bounded() -> None:
+    envelope = RECORD.seal(IDENTITY)
+    room = MAX_RECORD - len(envelope)
+    assert NodeRecord.open(envelope + protobuf.blob(9, bytes(room - 3))) == RECORD
+    with pytest.raises(DecodeError, match="longer than"):
+        NodeRecord.open(envelope + protobuf.blob(9, bytes(room - 2)))
+    longest = signed(json.dumps(fields()).encode().ljust(MAX_PAYLOAD))
+    assert NodeRecord.open(longest).peer_id == PEER
 
 
 def test_only_the_peer_itself_speaks() -> None:
