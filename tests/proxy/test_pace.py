@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bethrou.proxy.pace import DWELL, MEASUREMENTS, TAKES_KEPT, TAKES_NEEDED, Pace
+from bethrou.proxy.pace import MEASUREMENTS, TAKES_KEPT, TAKES_NEEDED, Pace
 
 PING = 5.0  # seconds between two pings, as links do
 
@@ -68,7 +68,7 @@ def test_it_leaves_at_a_lower_threshold_than_it_enters() -> None:
 
 def test_a_new_link_is_not_slow_at_once() -> None:
     pace = Pace().restarted(0.0, 2.0)
-    for _ in range(int(DWELL / PING) - 1):
+    for _ in range(5):  # 25 s
         pace = pinged(pace, [2.0])
         assert not pace.slow
     assert pinged(pace, [2.0]).slow
@@ -121,7 +121,7 @@ def test_the_verdict_changes_once_in_thirty_seconds_at_most(
         before, pace = pace, pace.measured(now, round_trip + rng.uniform(0, noise))
         if pace.slow != before.slow:
             changes.append(now)
-    assert all(later - earlier >= DWELL for earlier, later in itertools.pairwise(changes))
+    assert all(later - earlier >= 30.0 for earlier, later in itertools.pairwise(changes))
 
 
 def test_noise_around_the_threshold_does_not_flap() -> None:

@@ -108,9 +108,8 @@ def fastest_order(case: Case) -> Ranking:
     ranked = sorted(case.candidates, key=lambda candidate: (candidate.rank, candidate.round_trip))
     favourite = next_favourite(ranked, case.memory.favourite(case.wanted.scope), case.now)
     trial = better_trial(ranked, favourite)
-    ranked.sort(
-        key=lambda candidate: (candidate is not trial, favourite is None or candidate.peer != favourite.peer)
-    )
+    favoured = None if favourite is None else favourite.peer
+    ranked.sort(key=lambda candidate: (candidate is not trial, candidate.rank, candidate.peer != favoured))
 
     def describe(candidate: Candidate) -> str:
         words = f"round trip {candidate.round_trip * 1000:.1f} ms"
