@@ -23,6 +23,7 @@ from typing import get_args
 
 import pytest
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from bethrou.config import ClientConfig, HostPort, NodeConfig, ResolverChoice, parse_address_rule
 from bethrou.config.fields import Block
@@ -326,7 +327,7 @@ def test_a_server_and_a_laptop(laptop_and_server: tuple[Place, Place], page: str
 
 def shown(default: object) -> str:
     """A default as README writes it."""
-    if default is None or default in ((), {}) or default == ResolverChoice():
+    if default is None or default is PydanticUndefined or default in ((), {}) or default == ResolverChoice():
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

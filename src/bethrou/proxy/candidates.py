@@ -53,7 +53,7 @@ class Scope:
     def why_not(self, candidate: Candidate) -> str | None:
         """Why `candidate` is outside, for people, or None."""
         for exit_ in self.exits:
-            if exit_ not in (candidate.peer, candidate.name):
+            if exit_ not in (candidate.peer, candidate.name or candidate.peer):
                 return f"is not the exit {exit_}"
         for tag in self.tags:
             if tag not in candidate.tags:

@@ -101,6 +101,8 @@ class Health:
 
         `took`: seconds until the exit's first sign of having it (`dialing`); None where it gives no such sign.
         """
+        if self.up_since is None:
+            return self
         pace = self.pace if took is None else self.pace.took(now, took)
         suspicion = self.suspicion.answered(now)
         if pace is self.pace and suspicion is self.suspicion:

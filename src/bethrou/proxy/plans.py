@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from bethrou.config.fields import StickyBy
 from bethrou.proxy.candidates import ANY_EXIT, Candidate, Scope
+from bethrou.proxy.favourite import Favourite
 
 MAX_ATTEMPTS = 3
 """Exits that one request tries at most."""
@@ -34,15 +35,6 @@ class Wanted:
     pinned: str | None = None
     """The peer ID of the exit on which the session is kept, if it is kept already."""
     sticky_by: StickyBy = StickyBy.DESTINATION
-
-
-@dataclass(frozen=True, slots=True)
-class Favourite:
-    """The exit that `fastest` stays with."""
-
-    peer: str
-    beaten_since: float | None = None
-    """Since when another one has been faster by far; None: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +68,8 @@ class Memory:
         """A request with this plan is sent to the exit `peer`: to be called for each attempt."""
         self._turn += 1
         _remember(self._turns, peer, self._turn)
-        if plan.favourite is not None:
+        # at a later attempt the plan is seconds old, and other requests may have found another favourite
+        if plan.favourite is not None and peer == plan.ranked[0].peer:
             _remember(self._favourites, plan.scope, plan.favourite)
 
     def age(self, peer: str) -> float:

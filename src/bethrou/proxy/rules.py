@@ -8,7 +8,9 @@
    falls back to another exit, or to this machine.
 5. The strategy is the user name's, else the rule's, else that of `routing`.
 
-Names are never looked up for this: `domain` is compared with names as text, `cidr` with literal addresses.
+Names are never looked up for this: `domain` is compared with names as text, `cidr` with literal addresses. An IPv4
+address in the form of an IPv6 one (::ffff:192.0.2.1) is that IPv4 address. Where packets only may end up at one (NAT64,
+6to4), that is reason enough to block, and none to go there directly.
 """
 
 from __future__ import annotations
@@ -61,9 +63,10 @@ class Rules:
 
     def _first_match(self, host: str, port: int) -> Ruling:
         packed = pack_address(host)
-        addresses = () if packed is None else tuple(_forms(ipaddress.ip_address(packed)))
         names = tuple(_name_and_parents(host)) if packed is None else ()
+        certain, possible = ((), ()) if packed is None else _addresses(ipaddress.ip_address(packed))
         for conditions, ruling in self._rules:
+            addresses = possible if ruling.action is Action.BLOCK else certain
             if conditions.hold(names, addresses, port):
                 return ruling
         return NO_RULE
@@ -116,7 +119,7 @@ class _Conditions:
         self._ports: tuple[PortRange, ...] = rule.port
 
     def hold(self, names: Sequence[str], addresses: Sequence[Address], port: int) -> bool:
-        """Whether all match. `names`: the name and its parents; `addresses`: the forms of the address."""
+        """Whether all match a request for a name (`names`: it and its parents) or an address (in all its forms)."""
         if self._ports and not any(ports.low <= port <= ports.high for ports in self._ports):
             return False
         if self._domains and self._domains.isdisjoint(names):
@@ -142,12 +145,13 @@ class _Networks:
         )
 
 
-def _forms(address: Address) -> Iterator[Address]:
-    """The address, and the IPv4 address inside it: it must not slip past a rule in the clothes of another one."""
-    yield address
-    inner = embedded_ipv4(address)
-    if inner is not None:
-        yield inner
+def _addresses(literal: Address) -> tuple[tuple[Address, ...], tuple[Address, ...]]:
+    """The forms of an address, and with them those where its packets may end up."""
+    inner = embedded_ipv4(literal)
+    if inner is None:
+        return (literal,), (literal,)
+    mapped = literal.version == 6 and literal.ipv4_mapped is not None
+    return (literal, inner) if mapped else (literal,), (literal, inner)
 
 
 def _name_and_parents(host: str) -> Iterator[str]:

@@ -15,15 +15,9 @@ from functools import partial
 
 from bethrou.config.fields import StickyBy
 from bethrou.proxy.candidates import Candidate
+from bethrou.proxy.favourite import Favourite, better_trial, next_favourite
 from bethrou.proxy.health import State
-from bethrou.proxy.plans import Favourite, Memory, Plan, Wanted
-
-FASTER_SHARE = 0.2
-FASTER_BY = 0.010
-"""Share and seconds by which another exit has to be faster than the favourite of `fastest`: the greater one counts."""
-
-FASTER_FOR = 15.0
-"""Seconds for which it has to be so: three pings."""
+from bethrou.proxy.plans import Memory, Plan, Wanted
 
 STABLE = 30.0
 """Seconds that an exit has to be healthy before `ordered` goes back to it from one behind it."""
@@ -106,26 +100,24 @@ def round_robin_order(case: Case) -> Ranking:
 def fastest_order(case: Case) -> Ranking:
     """`fastest` (also `latency`): the shortest round trip to the exit, and then staying there.
 
-    There is a favourite. Another exit takes its place when that one's round trip has been shorter by 20 %, and by
-    10 ms at least, for 15 s, or at once when the favourite is no longer healthy. So noise moves nothing, and nearly
-    all requests leave by one address; the others idle, and an exit that is just a little faster is never used. What
-    lies behind the exit is not measured.
+    There is a favourite. Another exit takes its place when its round trip has been shorter by 20 %, and by 10 ms at
+    least, for 45 s, or at once when the favourite is no longer healthy or was chosen less than 10 s ago. So noise
+    moves nothing, and nearly all requests leave by one address; but the others idle, and one that is just a little
+    faster is never used. What lies behind the exit is not measured.
     """
     ranked = sorted(case.candidates, key=lambda candidate: (candidate.rank, candidate.round_trip))
-    known = case.memory.favourite(case.wanted.scope)
-    favourite = _next_favourite(ranked, known, case.now)
-    first = _first_of_fastest(ranked, favourite)
-    ranked.sort(key=lambda candidate: candidate is not first)
+    favourite = next_favourite(ranked, case.memory.favourite(case.wanted.scope), case.now)
+    trial = better_trial(ranked, favourite)
+    favoured = None if favourite is None else favourite.peer
+    ranked.sort(key=lambda candidate: (candidate is not trial, candidate.rank, candidate.peer != favoured))
 
     def describe(candidate: Candidate) -> str:
         words = f"round trip {candidate.round_trip * 1000:.1f} ms"
-        if favourite is None:
+        if favourite is None or candidate.peer != favourite.peer:
             return words
-        if candidate.peer == favourite.peer:
+        if favourite.beaten_since is None:
             return f"{words}, the favourite"
-        if candidate.rank == ranked[0].rank and candidate.round_trip < ranked[0].round_trip:
-            return f"{words}, shorter than the favourite's, but not by enough for long enough"
-        return words
+        return f"{words}, the favourite, but beaten for {case.now - favourite.beaten_since:.0f} s"
 
     return Ranking(ranked, describe, favourite)
 
@@ -143,10 +135,8 @@ def ordered_order(case: Case) -> Ranking:
     ranked.sort(key=lambda candidate: candidate is not first)
 
     def describe(candidate: Candidate) -> str:
-        words = f"place {candidate.preference + 1} in the configuration"
-        if first is None or candidate is first or candidate.preference > first.preference:
-            return words
-        if candidate.rank > first.rank:
+        words = f"place {candidate.preference + 1} in the order"
+        if first is None or candidate.rank > first.rank or candidate.preference >= first.preference:
             return words
         return (
             f"{words}, healthy for {candidate.stable_for:.0f} s of the {STABLE:.0f} s before it is used again"
@@ -162,8 +152,8 @@ def least_loaded_order(case: Case) -> Ranking:
     it: one that claims to be idle gets four times the share of one that is full, never all. Our own live requests on
     it, which we know, divide its weight. Takes no notice of distance; an exit that says nothing counts as half busy.
     """
-    drawn = {id(candidate): case.rng.expovariate(_weight(candidate)) for candidate in case.candidates}
-    ranked = sorted(case.candidates, key=lambda candidate: (candidate.rank, drawn[id(candidate)]))
+    drawn = {candidate.peer: case.rng.expovariate(_weight(candidate)) for candidate in case.candidates}
+    ranked = sorted(case.candidates, key=lambda candidate: (candidate.rank, drawn[candidate.peer]))
 
     def describe(candidate: Candidate) -> str:
         return f"weight {_weight(candidate):.2f}: {_load(candidate)}, {candidate.streams} requests of ours"
@@ -242,43 +232,6 @@ def _is_suspect(candidate: Candidate) -> bool:
     return candidate.state is State.SUSPECT and not candidate.trial
 
 
-def _next_favourite(ranked: Sequence[Candidate], known: Favourite | None, now: float) -> Favourite | None:
-    """The favourite from now on. Exits on probation are none: they first have to take a request."""
-    steady = [candidate for candidate in ranked if not candidate.trial]
-    if not steady:
-        return None
-    fastest = steady[0]
-    current = next(
-        (
-            candidate
-            for candidate in steady
-            if known is not None and candidate.peer == known.peer and candidate.rank == fastest.rank
-        ),
-        None,
-    )
-    if known is None or current is None:
-        return Favourite(fastest.peer)
-    if not _much_faster(fastest, current):
-        return Favourite(current.peer)
-    since = now if known.beaten_since is None else known.beaten_since
-    return Favourite(fastest.peer) if now - since >= FASTER_FOR else Favourite(current.peer, since)
-
-
-def _first_of_fastest(ranked: Sequence[Candidate], favourite: Favourite | None) -> Candidate | None:
-    """The favourite, unless an exit on probation would be a better one: then that is tried."""
-    current = next((c for c in ranked if favourite is not None and c.peer == favourite.peer), None)
-    for candidate in ranked:
-        if current is None or (
-            candidate.trial and (candidate.rank < current.rank or _much_faster(candidate, current))
-        ):
-            return candidate
-    return current
-
-
-def _much_faster(candidate: Candidate, than: Candidate) -> bool:
-    return than.round_trip - candidate.round_trip > max(FASTER_SHARE * than.round_trip, FASTER_BY)
-
-
 def _first_in_order(ranked: Sequence[Candidate]) -> Candidate | None:
     """The first that is not to be passed over.
 
@@ -303,8 +256,10 @@ def _busy(candidate: Candidate) -> float:
     load = candidate.load
     if load is None:
         return 0.5
-    of_limit = 0.0 if load.limit is None else load.streams / max(load.limit, 1)
-    return min(1.0, max(load.cpu, of_limit, 0.0))
+    if load.limit is None:
+        return min(1.0, load.cpu)
+    of_limit = load.streams / load.limit if load.limit else 1.0
+    return min(1.0, max(load.cpu, of_limit))
 
 
 def _load(candidate: Candidate) -> str:
