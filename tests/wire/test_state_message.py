@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bethrou.errors import DecodeError
-from bethrou.wire.labels import MAX_LABELS
+from bethrou.wire.member_fields import MAX_LABELS
 from bethrou.wire.state_message import PrefixedJsonReader, StateMessage
 
 FULL = StateMessage(True, 30.0, 7, 0.25, 100, "berlin-1", ("eu", "fast"))

@@ -6,39 +6,47 @@ Each message is one JSON object:
 - `Answer`: `{"id","addrs":[..]}`, as the Go program expects it, and ours has `"record"`, too. Nothing proves it.
 - `Presence`: `{"action":"presence","v":1,"id","seq","ttl","record","mac"}`: told unasked, and again before ttl is over.
 - `Gone`: the same with the action `gone`, when a member leaves.
-- sealed: `{"action":"sealed","v":1,"box"}`, any of these inside XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03), box =
-  nonce of 24 bytes and ciphertext, no additional data. For a Redis that is not to see who the members are.
+- sealed: `{"action":"sealed","v":1,"box"}`, any of these inside XChaCha20-Poly1305; the box is a nonce of 24 bytes and
+  the ciphertext, without additional data. For a Redis that is not to see who the members are.
 
 record, mac and box are base64 (RFC 4648, section 4); record is the envelope of a node record. mac is HMAC-SHA256 over
 `action|id|seq|ttl|record`, the values as they stand in the message; seq and ttl (seconds) are whole numbers. It proves
-a member's message before the signature inside costs anything. Keys are HKDF-SHA256 (RFC 5869) of the network key
-without a salt. No message of ours but the request has a key `reply`, so that the Go program ignores them.
+a member's message before the signature inside costs anything. Only the request has a key `reply`: whatever has none
+is ignored by the Go program.
 """
 
 from __future__ import annotations
 
 import binascii
-import hmac
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt,
-    crypto_aead_xchacha20poly1305_ietf_encrypt,
-)
-from nacl.exceptions import CryptoError
-
-from bethrou.errors import AddressError, DecodeError
-from bethrou.wire.address_list import read_addresses
+from bethrou.errors import DecodeError
+from bethrou.wire.announcement_keys import AnnouncementKeys
 from bethrou.wire.envelope import MAX_ENVELOPE
-from bethrou.wire.json_reader import decode_object, encode_compact, text_field
+from bethrou.wire.json_reader import decode_object, encode_compact, text_field, whole_field
+from bethrou.wire.member_fields import read_addresses, read_peer
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
-from bethrou.wire.psk import NetworkKey
+
+__all__ = [
+    "PRESENCE_TTL_FACTOR",
+    "Announcement",
+    "AnnouncementKeys",
+    "Answer",
+    "Gone",
+    "Presence",
+    "Request",
+    "UnknownAnnouncement",
+    "decode",
+    "encode_answer",
+    "encode_gone",
+    "encode_presence",
+    "encode_request",
+    "presence_interval",
+]
 
 MAX_MESSAGE = 64 * 1024
 """Longest message in bytes that is looked at; ours have at most some 35 KiB, an ordinary one has 1."""
@@ -58,8 +66,6 @@ MAX_SEQ = (1 << 63) - 1
 PRESENCE_TTL_FACTOR = 3
 """A presence holds for so many intervals: two of them may get lost."""
 
-NONCE_SIZE = 24
-
 _VERSION = 1
 _SHORTEST_INTERVAL = 15.0
 _INTERVAL_PER_MEMBER = 0.03
@@ -68,21 +74,6 @@ _MAX_BASE64_ENVELOPE = (MAX_ENVELOPE + 2) // 3 * 4
 
 class UnknownAnnouncement(DecodeError):
     """A message with an action or version that this program does not know: a later one's, most likely no damage."""
-
-
-class AnnouncementKeys:
-    """The keys of a network for its announcements; its repr shows the network's fingerprint, never a key."""
-
-    __slots__ = ("_fingerprint", "box_key", "mac_key")
-
-    def __init__(self, network_key: NetworkKey) -> None:
-        """Derive them."""
-        self._fingerprint = network_key.fingerprint
-        self.mac_key = _derive(network_key, b"bethrou announce v1")
-        self.box_key = _derive(network_key, b"bethrou sealed v1")
-
-    def __repr__(self) -> str:
-        return f"AnnouncementKeys(fingerprint={self._fingerprint})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +139,8 @@ def decode(data: bytes, keys: AnnouncementKeys) -> Announcement:
     message = _object(data)
     if _action(message) != "sealed":
         return _read(message, keys)
-    inner = _object(_open_box(message, keys))
+    _check_version(message)
+    inner = _object(keys.open(_from_base64(text_field(message, "box"), MAX_MESSAGE)))
     if _action(inner) == "sealed":
         raise DecodeError("announcement is sealed twice")
     return replace(_read(inner, keys), sealed=True)
@@ -238,12 +230,9 @@ def _read(message: dict[str, Any], keys: AnnouncementKeys) -> Announcement:
 
 
 def _read_answer(message: dict[str, Any]) -> Answer:
-    peer = _peer(message)
-    entries = message.get("addrs")
-    if not isinstance(entries, list):
-        raise DecodeError("JSON field 'addrs' is no list")
-    addresses = read_addresses(entries, peer, MAX_ADDRESSES)
-    record = _base64(text_field(message, "record"), _MAX_BASE64_ENVELOPE)
+    peer = read_peer(message)
+    addresses = read_addresses(message, peer, MAX_ADDRESSES)
+    record = _from_base64(text_field(message, "record"), _MAX_BASE64_ENVELOPE)
     if not addresses and not record:
         raise DecodeError("answer has no address of the peer that it speaks of")
     return Answer(peer, addresses, record or None)
@@ -251,27 +240,16 @@ def _read_answer(message: dict[str, Any]) -> Answer:
 
 def _read_proved(action: str, message: dict[str, Any], keys: AnnouncementKeys) -> Presence | Gone:
     _check_version(message)
-    seq, ttl = _number(message, "seq", MAX_SEQ), _number(message, "ttl", MAX_TTL)
+    seq, ttl = whole_field(message, "seq", MAX_SEQ), whole_field(message, "ttl", MAX_TTL)
     name, record = text_field(message, "id"), text_field(message, "record")
-    mac = _base64(text_field(message, "mac"), 44)
-    if not hmac.compare_digest(mac, _mac(keys, action, name, seq, ttl, record)):
+    mac = _from_base64(text_field(message, "mac"), 44)
+    if not keys.verify(mac, _proved_text(action, name, seq, ttl, record)):
         raise DecodeError(f"{action} is not of a member: its MAC is wrong")
-    envelope = _base64(record, _MAX_BASE64_ENVELOPE)
+    envelope = _from_base64(record, _MAX_BASE64_ENVELOPE)
     if not envelope:
         raise DecodeError(f"{action} has no node record")
     kind = Presence if action == "presence" else Gone
-    return kind(_peer(message), seq, float(ttl), envelope)
-
-
-def _open_box(message: dict[str, Any], keys: AnnouncementKeys) -> bytes:
-    _check_version(message)
-    box = _base64(text_field(message, "box"), MAX_MESSAGE)
-    try:
-        return crypto_aead_xchacha20poly1305_ietf_decrypt(
-            box[NONCE_SIZE:], None, box[:NONCE_SIZE], keys.box_key
-        )
-    except (CryptoError, ValueError) as error:
-        raise DecodeError("sealed announcement is not of a member, or damaged") from error
+    return kind(read_peer(message), seq, float(ttl), envelope)
 
 
 def _check_version(message: dict[str, Any]) -> None:
@@ -280,21 +258,7 @@ def _check_version(message: dict[str, Any]) -> None:
         raise UnknownAnnouncement("announcement has an unknown version")
 
 
-def _peer(message: dict[str, Any]) -> PeerId:
-    try:
-        return PeerId.parse(text_field(message, "id"))
-    except AddressError as error:
-        raise DecodeError(str(error)) from error
-
-
-def _number(message: dict[str, Any], key: str, highest: int) -> int:
-    value: object = message.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
-        raise DecodeError(f"JSON field {key!r} is no whole number from 0 to {highest}")
-    return value
-
-
-def _base64(text: str, longest: int) -> bytes:
+def _from_base64(text: str, longest: int) -> bytes:
     if len(text) > longest:
         raise DecodeError(f"base64 of {len(text)} characters exceeds {longest}")
     try:
@@ -318,17 +282,18 @@ def _proved(
     if not record:
         raise ValueError(f"a {action} has a node record")
     name, whole, text = str(peer), math.ceil(ttl), _encode_envelope(record)
-    mac = binascii.b2a_base64(_mac(keys, action, name, seq, whole, text), newline=False).decode()
+    mac = _to_base64(keys.mac(_proved_text(action, name, seq, whole, text)))
     return {"action": action, "v": _VERSION, "id": name, "seq": seq, "ttl": whole, "record": text, "mac": mac}
+
+
+def _proved_text(action: str, name: str, seq: int, ttl: int, record: str) -> bytes:
+    return f"{action}|{name}|{seq}|{ttl}|{record}".encode("utf-8", "replace")
 
 
 def _encode(message: dict[str, Any], keys: AnnouncementKeys, sealed: bool, nonce: bytes) -> bytes:
     data = encode_compact(message)
     if sealed:
-        if len(nonce) != NONCE_SIZE:
-            raise ValueError(f"a sealed announcement needs a nonce of {NONCE_SIZE} random bytes")
-        ciphertext = crypto_aead_xchacha20poly1305_ietf_encrypt(data, None, nonce, keys.box_key)
-        box = binascii.b2a_base64(nonce + ciphertext, newline=False).decode()
+        box = _to_base64(keys.seal(data, nonce))
         data = encode_compact({"action": "sealed", "v": _VERSION, "box": box})
     if len(data) > MAX_MESSAGE:
         raise ValueError(f"an announcement has at most {MAX_MESSAGE} bytes, not {len(data)}")
@@ -338,16 +303,8 @@ def _encode(message: dict[str, Any], keys: AnnouncementKeys, sealed: bool, nonce
 def _encode_envelope(record: bytes) -> str:
     if len(record) > MAX_ENVELOPE:
         raise ValueError(f"an envelope has at most {MAX_ENVELOPE} bytes, not {len(record)}")
-    return binascii.b2a_base64(record, newline=False).decode()
+    return _to_base64(record)
 
 
-# -- keys ----------------------------------------------------------------------------------------------------
-
-
-def _derive(network_key: NetworkKey, info: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(network_key.raw)
-
-
-def _mac(keys: AnnouncementKeys, action: str, name: str, seq: int, ttl: int, record: str) -> bytes:
-    text = f"{action}|{name}|{seq}|{ttl}|{record}"
-    return hmac.digest(keys.mac_key, text.encode("utf-8", "replace"), "sha256")
+def _to_base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()

@@ -178,6 +178,14 @@ def text_field(message: dict[str, Any], key: str) -> str:
     return value
 
 
+def whole_field(message: dict[str, Any], key: str, highest: int) -> int:
+    """Return a whole number of a message from 0 to `highest`. Raises DecodeError for anything else."""
+    value: object = message.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
+        raise DecodeError(f"JSON field {key!r} is no whole number from 0 to {highest}")
+    return value
+
+
 def _check_nesting(body: bytes) -> None:
     if body.count(b"{") + body.count(b"[") <= MAX_NESTING:
         return

@@ -11,14 +11,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bethrou.errors import AddressError, DecodeError
-from bethrou.wire import address_list
+from bethrou.errors import DecodeError
 from bethrou.wire.envelope import open_envelope, seal
-from bethrou.wire.json_reader import decode_object, encode_compact, text_field
+from bethrou.wire.json_reader import decode_object, encode_compact, text_field, whole_field
 from bethrou.wire.keys import Identity
-from bethrou.wire.labels import read_labels, read_name
+from bethrou.wire.member_fields import read_addresses, read_labels, read_name, read_peer
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
+from bethrou.wire.reach import by_worth
 
 DOMAIN = "bethrou-node-record"
 PAYLOAD_TYPE = b"/bethrou/node-record"
@@ -77,20 +77,17 @@ class NodeRecord:
         key, payload = open_envelope(envelope, DOMAIN, PAYLOAD_TYPE)
         peer = PeerId.from_public_key(key)
         message = decode_object(payload, MAX_PAYLOAD)
-        if _peer_id(message) != peer:
+        if read_peer(message) != peer:
             raise DecodeError("node record is not signed by the peer it speaks of")
-        addresses = message.get("addrs")
-        if not isinstance(addresses, list):
-            raise DecodeError("JSON field 'addrs' is no list")
         agent = text_field(message, "agent")
         return cls(
             peer_id=peer,
-            seq=_number(message, "seq"),
-            expires=_number(message, "expires"),
-            addrs=address_list.read_addresses(addresses, peer, MAX_ADDRESSES),
-            name=read_name(text_field(message, "name")),
-            tags=read_labels(message.get("tags"), "tags"),
-            roles=read_labels(message["roles"], "roles") if "roles" in message else ("exit",),
+            seq=whole_field(message, "seq", MAX_NUMBER),
+            expires=whole_field(message, "expires", MAX_NUMBER),
+            addrs=read_addresses(message, peer, MAX_ADDRESSES),
+            name=read_name(message),
+            tags=read_labels(message, "tags"),
+            roles=read_labels(message, "roles") if "roles" in message else ("exit",),
             agent=agent if len(agent) <= _MAX_AGENT and agent.isprintable() else "",
         )
 
@@ -100,7 +97,7 @@ class NodeRecord:
 
     def trimmed(self) -> NodeRecord:
         """Return the record with as many of its addresses as fit, those of most use first (`by_worth`)."""
-        record = replace(self, addrs=address_list.by_worth(self.addrs)[:MAX_ADDRESSES])
+        record = replace(self, addrs=by_worth(self.addrs)[:MAX_ADDRESSES])
         while record.addrs and len(record._payload()) > MAX_PAYLOAD:
             record = replace(record, addrs=record.addrs[:-1])
         return record
@@ -162,17 +159,3 @@ class RecordCache:
         while len(self._known) > self._max_records or self._bytes > self._max_bytes:
             _, (_, size) = self._known.popitem(last=False)
             self._bytes -= size
-
-
-def _peer_id(message: dict[str, Any]) -> PeerId:
-    try:
-        return PeerId.parse(text_field(message, "id"))
-    except AddressError as error:
-        raise DecodeError(str(error)) from error
-
-
-def _number(message: dict[str, Any], key: str) -> int:
-    value: object = message.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
-        raise DecodeError(f"JSON field {key!r} is no whole number from 0 to {MAX_NUMBER}")
-    return value

@@ -12,7 +12,7 @@ from typing import Any
 
 from bethrou.errors import DecodeError
 from bethrou.wire.json_reader import PrefixedJsonReader, encode_prefixed, text_field
-from bethrou.wire.labels import read_labels, read_name
+from bethrou.wire.member_fields import read_labels, read_name
 
 __all__ = ["PROTOCOL", "PrefixedJsonReader", "StateMessage"]
 
@@ -72,8 +72,8 @@ class StateMessage:
             streams=int(_number(load, "streams", _MAX_COUNT)),
             cpu=_number(load, "cpu", 1.0),
             limit=None if limit is None else int(_number(load, "limit", _MAX_COUNT)),
-            name=read_name(text_field(message, "name")),
-            tags=read_labels(message.get("tags"), "tags"),
+            name=read_name(message),
+            tags=read_labels(message, "tags"),
         )
 
 

@@ -1,20 +1,12 @@
-"""Lists of addresses that members tell of each other: reading them, and what each address is worth.
-
-None of it is trusted: an address is a hint at where to dial, and who answers there is proved by Noise.
-"""
+"""From where an address can be used, and so what it is worth to somebody who is told of it."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import IntEnum
 
-from bethrou.errors import AddressError
 from bethrou.wire.multiaddr import Multiaddr
-from bethrou.wire.peer_id import PeerId
-
-MAX_TEXT = 1024
-"""Longest text of an address that is looked at, in characters. A circuit through a named relay has about 250."""
 
 
 class Reach(IntEnum):
@@ -50,25 +42,6 @@ def reach(address: Multiaddr) -> Reach:
 def by_worth(addresses: Iterable[Multiaddr]) -> tuple[Multiaddr, ...]:
     """Return the addresses, each once: public ones first, those of this machine last, else in their order."""
     return tuple(sorted(dict.fromkeys(addresses), key=reach))
-
-
-def read_addresses(entries: Sequence[object], peer: PeerId, limit: int) -> tuple[Multiaddr, ...]:
-    """Return where `peer` is, of the first `limit` entries of a JSON list: without /p2p at the end, each once.
-
-    What is no address is left out, and so is an address of somebody else: peers list transports that others do not
-    know, and one such entry is no reason to lose the rest.
-    """
-    found: dict[Multiaddr, None] = {}
-    for entry in entries[:limit]:
-        if not isinstance(entry, str) or len(entry) > MAX_TEXT:
-            continue
-        try:
-            address = Multiaddr.parse(entry)
-        except AddressError:
-            continue
-        if address.peer_id in (None, peer):
-            found[address.without_peer()] = None
-    return tuple(found)
 
 
 def _reach_of_name(name: str) -> Reach:
