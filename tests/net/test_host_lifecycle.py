@@ -65,6 +65,7 @@ async def test_whoever_observes_links_is_told_of_those_that_are_up_already_and_o
         await reached(lambda: len(down) == 2)
         assert down == [(link, True), (second, False)]
         end()
+        end()
         third = await dialer.dial(listener.peer_id, [listener.address])
         third.close()
         await reached(lambda: len(dialer.happenings.down) == 3)

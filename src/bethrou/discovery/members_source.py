@@ -60,7 +60,7 @@ class MembersSource:
         """Those with a link; whoever does not answer the protocol is soon out of it."""
         self._asked: dict[PeerId, str] = {}
         """Those that answer the protocol, with what went wrong when they were last asked, or ""."""
-        self._stop_observing: Callable[[], None] = lambda: None
+        self._stop_observing: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         """Begin to ask."""

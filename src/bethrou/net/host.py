@@ -106,7 +106,7 @@ class Host:
         """Where peers see us."""
         self._config = config
         self._events = config.events
-        self._observers = [(config.events.link_up, config.events.link_down)]
+        self._observers = {object(): (config.events.link_up, config.events.link_down)}
         self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
         self._handlers: dict[str, Handler] = {}
         self._introductions: dict[Link, asyncio.Future[None]] = {}
@@ -139,17 +139,17 @@ class Host:
 
     def observe_links(
         self, up: Callable[[Link], None], down: Callable[[Link, Exception], None]
-    ) -> Callable[[], None]:
+    ) -> Callable[[], object]:
         """Call `up` with every link, those that are up already at once, and `down` when one is gone.
 
         `up` is called before anything happens on a new link; `links` is up to date in both. Returns what ends it.
         """
-        observer = (up, down)
-        self._observers.append(observer)
+        key = object()
+        self._observers[key] = (up, down)
         for links in list(self.links.values()):
             for link in list(links):
                 up(link)
-        return lambda: self._observers.remove(observer)
+        return lambda: self._observers.pop(key, None)
 
     def listen(self, address: Multiaddr) -> Multiaddr:
         """Accept links on `address`; returns it with the port that was chosen. Raises `UserError`s."""
@@ -294,7 +294,7 @@ class Host:
         link.closed.add_done_callback(lambda done: self._remove(link, done.result()))
         self._unflushed.add(link)
         link.flushed.add_done_callback(lambda done: self._unflushed.discard(link))
-        for up, _ in list(self._observers):
+        for up, _ in list(self._observers.values()):
             up(link)
         link.start(upgraded)
         return link
@@ -308,7 +308,7 @@ class Host:
             self.observed.forget(link.peer_id)
         self._introduced(link)
         del self._introductions[link]
-        for _, down in list(self._observers):
+        for _, down in list(self._observers.values()):
             down(link, reason)
 
     # -- inbound streams --------------------------------------------------------------------------------------------
