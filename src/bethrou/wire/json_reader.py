@@ -2,7 +2,8 @@
 
 `JsonObjectReader`: a bare object that ends at its closing brace, as Go's json.Decoder reads it.
 `PrefixedJsonReader`: uv(length) || object. Both take any chunking, are bounded in size and in nesting, and
-keep every byte behind a message: on these streams raw payload follows.
+keep every byte behind a message: on these streams raw payload follows. `decode_object` takes a whole one, with the
+same bounds.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ PAYLOAD_TYPE = b"/bethrou/node-record"
 MAX_PAYLOAD = 4096
 """Longest payload in bytes, so that 4,096 records are at most 16 MiB; one with five addresses has about 500."""
 
+MAX_RECORD = MAX_PAYLOAD + 256
+"""Longest envelope in bytes. Fields that no signature covers can be added to one, so it needs a bound of its own."""
+
 MAX_ADDRESSES = 32
 """Addresses of one record; more are ignored. Honest members have a handful."""
 
@@ -74,6 +77,8 @@ class NodeRecord:
 
         Whether it has expired is the caller's question.
         """
+        if len(envelope) > MAX_RECORD:
+            raise DecodeError(f"node record is longer than {MAX_RECORD} bytes")
         key, payload = open_envelope(envelope, DOMAIN, PAYLOAD_TYPE)
         peer = PeerId.from_public_key(key)
         message = decode_object(payload, MAX_PAYLOAD)
@@ -87,7 +92,7 @@ class NodeRecord:
             addrs=read_addresses(message, peer, MAX_ADDRESSES),
             name=read_name(message),
             tags=read_labels(message, "tags"),
-            roles=read_labels(message, "roles") if "roles" in message else ("exit",),
+            roles=("exit",) if message.get("roles") is None else read_labels(message, "roles"),
             agent=agent if len(agent) <= _MAX_AGENT and agent.isprintable() else "",
         )
 
