@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 
-from bethrou.discovery.member_records import MAX_LIFETIME, MAX_RECORD
+from bethrou.discovery.member_records import MAX_LIFETIME
 from bethrou.net.link import Link
 from bethrou.net.negotiation import OutboundNegotiation, propose
 from bethrou.net.reader import ByteReader
@@ -13,7 +13,7 @@ from bethrou.net.tasks import Tasks
 from bethrou.wire import varint
 from bethrou.wire.envelope import seal
 from bethrou.wire.members_message import PROTOCOL
-from bethrou.wire.node_record import DOMAIN, PAYLOAD_TYPE
+from bethrou.wire.node_record import DOMAIN, MAX_RECORD, PAYLOAD_TYPE
 from net.hosts import Member, identity
 
 from .network import NOW, Node, link_between, sealed

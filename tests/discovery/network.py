@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -92,16 +93,19 @@ class Node(Client):
     def __init__(self, name: str, calendar: Calendar) -> None:
         super().__init__(name, calendar)
         assert self.own is not None
-        self.more: list[Sighting] = []
-        """What it knows otherwise."""
-        self.service = MembersService(self.loop, self.taken, self._records, self.own, calendar.time)
+        self.more: list[bytes] = []
+        """Records that it has from elsewhere."""
+        self.service = MembersService(
+            self.loop, self.taken, self._records, self.own, self.cache, calendar.time
+        )
         self.handle(PROTOCOL, self.service.serve)
 
     def _own_record(self) -> OwnRecord:
         return OwnRecord(self, self.identity, self.calendar.time_ns, name="a-node", agent="test")
 
-    def _records(self) -> list[Sighting]:
-        return [*self.notebook.latest.values(), *self.more]
+    def _records(self) -> list[bytes]:
+        heard = [sighting.record for sighting in self.notebook.latest.values() if sighting.record is not None]
+        return [*heard, *self.more]
 
     async def close(self) -> None:
         await self.service.close()
@@ -136,16 +140,10 @@ def record(
     return NodeRecord(identity(name).peer_id, seq, expires, tuple(addrs), tags=tags)
 
 
+@functools.cache
 def sealed(name: str, **fields: object) -> bytes:
     """The same, signed."""
     return record(name, **fields).seal(identity(name))  # type: ignore[arg-type]
-
-
-def sighting(name: str, **fields: object) -> Sighting:
-    """What a node knows of a member of that name."""
-    said = record(name, **fields)  # type: ignore[arg-type]
-    envelope = said.seal(identity(name))
-    return Sighting("redis", said.peer_id, said.addrs, seq=said.seq, expires=said.expires, record=envelope)
 
 
 def link_between(one: Member, other: Member) -> Link:

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bethrou.discovery.member_records import MAX_RECORD
 from bethrou.discovery.members_service import MAX_ANSWER, MAX_SECONDS, PATIENCE
 from bethrou.discovery.members_source import FIRST_RETRY, MAX_FALSE
 from bethrou.net.stream import YamuxStream
 from bethrou.wire import varint
 from bethrou.wire.members_message import MAX_RECORDS, encode_record
+from bethrou.wire.node_record import MAX_RECORD
 from live.waiting import until
 from net.clock import Clock
 from net.hosts import identity

@@ -11,6 +11,7 @@ import pytest
 
 from bethrou.discovery.peers import FIRST_REDIAL, RAREST_REDIAL, SETTLED, Peers
 from bethrou.events import DialFailed, Event
+from bethrou.net.link import Link
 from bethrou.wire.multiaddr import Multiaddr
 from live.waiting import until
 from net.clock import Clock, turns
@@ -107,7 +108,11 @@ async def test_one_that_is_away_is_dialled_for_ever_ever_more_rarely(clock: Cloc
 
 async def test_one_whose_links_end_at_once_is_dialled_ever_more_rarely(clock: Clock) -> None:
     async with members("a", "b") as (a, b):
-        b.observe_links(lambda link: b.loop.call_soon(link.close) and None, lambda link, reason: None)
+
+        def close_soon(link: Link) -> None:
+            b.loop.call_soon(link.close)
+
+        b.observe_links(close_soon, lambda link, reason: None)
         async with keeping(a, whole(b)):
             await clock.forward(120)
             assert 6 <= len(a.happenings.up) <= 10

@@ -7,27 +7,23 @@ our tables with nodes of its own making up to their bounds; it cannot speak for 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from bethrou.discovery.directory import dialable
 from bethrou.discovery.source import Listener, Sighting
 from bethrou.errors import DecodeError
 from bethrou.net.addresses import is_loopback
 from bethrou.net.link import Link
 from bethrou.wire.members_message import MAX_RECORDS
 from bethrou.wire.multiaddr import Multiaddr
-from bethrou.wire.node_record import MAX_PAYLOAD, NodeRecord, RecordCache
+from bethrou.wire.node_record import NodeRecord, RecordCache
 from bethrou.wire.peer_id import PeerId
-from bethrou.wire.reach import Reach, by_worth, reach
 
 SOURCE = "members"
 """The name of this source in sightings."""
 
 MAX_LIFETIME = 24 * 3600
 """Seconds that a record may be good for: a node that has gone must not be told of for ever. Ours are for an hour."""
-
-
-MAX_RECORD = MAX_PAYLOAD + 256
-"""Bytes of a record with its signature. Anybody can make an envelope longer, with fields that no signature covers."""
 
 
 class MemberRecords:
@@ -70,8 +66,6 @@ class MemberRecords:
         Raises `DecodeError` when it is not genuine, or not of `author` where somebody spoke of itself.
         """
         try:
-            if len(envelope) > MAX_RECORD:
-                raise DecodeError(f"a node record of {len(envelope)} bytes exceeds {MAX_RECORD}")
             record = self._cache.open(envelope, author)
         except DecodeError:
             self.skipped += 1
@@ -96,7 +90,7 @@ class MemberRecords:
         return near and len(known.addresses) < len(record.addrs)
 
     def _note(self, record: NodeRecord, near: bool, envelope: bytes) -> None:
-        addresses = usable(record.addrs, near)
+        addresses = dialable(record.addrs, from_loopback=near)
         if not addresses:
             return
         sighting = _sighting(record, addresses, envelope)
@@ -117,15 +111,6 @@ class MemberRecords:
         for peer in [peer for peer, known in self._known.items() if _expired(known, now)]:
             del self._known[peer]
         self._next_to_expire = min((known.expires or now for known in self._known.values()), default=math.inf)
-
-
-def usable(addresses: Iterable[Multiaddr], near: bool) -> tuple[Multiaddr, ...]:
-    """Those of the addresses in a record at which its node may be dialled, the best first.
-
-    Addresses of a machine or network segment mean another one here, unless the record comes from this machine, `near`.
-    """
-    limit = Reach.NOWHERE if near else Reach.LINK_LOCAL
-    return tuple(address for address in by_worth(addresses) if reach(address) < limit)
 
 
 def is_near(link: Link) -> bool:

@@ -7,18 +7,19 @@ all others. What a member can make us do for it is bounded by what it can ask, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from bethrou.discovery.member_records import MAX_RECORD, MemberRecords, is_near
+from bethrou.discovery.member_records import MemberRecords, is_near
 from bethrou.discovery.own_record import OwnRecord
-from bethrou.discovery.source import Sighting
-from bethrou.errors import BethrouError, LinkLost
+from bethrou.errors import BethrouError, DecodeError, LinkLost
 from bethrou.net.link import Link
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.wire.members_message import MAX_RECORDS, encode_record
+from bethrou.wire.node_record import MAX_RECORD, RecordCache
 from bethrou.wire.peer_id import PeerId
 
 PATIENCE = 10.0
@@ -47,27 +48,32 @@ _CHUNK = 16 * 1024
 
 
 class MembersService:
-    """Answers members. `records` are all sightings that have a signed record; `own` is what we say of ourselves.
+    """Answers members with `records`, the signed records that are known here, and `own`, what we say of ourselves.
 
-    `time` gives Unix time in seconds. What askers say of themselves goes to `taken`.
+    What askers say of themselves goes to `taken`. `cache` knows most of the records already; `time` gives Unix time
+    in seconds.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         taken: MemberRecords,
-        records: Callable[[], Iterable[Sighting]],
+        records: Callable[[], Iterable[bytes]],
         own: OwnRecord,
+        cache: RecordCache,
         time: Callable[[], float],
     ) -> None:
         self._loop = loop
         self._taken = taken
         self._records = records
         self._own = own
+        self._cache = cache
         self._time = time
         self._tasks = Tasks(loop)
         self._open: Counter[Link] = Counter()
         """Conversations of each link."""
+        self._read: dict[bytes, tuple[PeerId, int]] = {}
+        """Whose each record is and when it expires, so that nobody's question has it verified again."""
         self._asked: dict[PeerId, float] = {}
         """When members asked, in the last `MIN_INTERVAL` seconds, the earliest first."""
 
@@ -101,7 +107,7 @@ class MembersService:
                     introduction = await asker.read_prefixed(MAX_RECORD)
                 if introduction:
                     self._taken.take(introduction, is_near(link), author=link.peer_id)
-                for chunk in _chunks(self._answer(link.peer_id)):
+                for chunk in _chunks(await self._answer(link.peer_id)):
                     await asker.ready()
                     stream.write(chunk)
                 stream.set_write_buffer_limits(0)
@@ -115,20 +121,28 @@ class MembersService:
             if not self._open[link]:
                 del self._open[link]
 
-    def _answer(self, asker: PeerId) -> list[bytes]:
+    async def _answer(self, asker: PeerId) -> list[bytes]:
         """The records that are told, those that are good for longest first; ours before all others."""
-        own = self._own.current()
-        now = self._time()
-        others = [
-            (sighting.expires or now, sighting.record)
-            for sighting in self._records()
-            if sighting.record is not None
-            and sighting.peer != asker
-            and (sighting.expires is None or sighting.expires > now)
+        await self._read_records()
+        own, now = self._own.current(), self._time()
+        told = [
+            envelope for envelope, (peer, expires) in self._read.items() if expires > now and peer != asker
         ]
-        others.sort(key=lambda each: each[0], reverse=True)
-        told = [record for _, record in others]
+        told.sort(key=lambda envelope: self._read[envelope][1], reverse=True)
         return told[:MAX_RECORDS] if own is None else [own[1], *told[: MAX_RECORDS - 1]]
+
+    async def _read_records(self) -> None:
+        read = {}
+        for envelope in list(self._records()):
+            about = self._read.get(envelope)
+            if about is None:
+                with contextlib.suppress(DecodeError):
+                    record = self._cache.open(envelope)
+                    about = record.peer_id, record.expires
+                await asyncio.sleep(0)  # a signature costs 130 us, and streams are not to wait for thousands
+            if about is not None:
+                read[envelope] = about
+        self._read = read
 
 
 def _chunks(records: list[bytes]) -> Iterator[bytes]:
