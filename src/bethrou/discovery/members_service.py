@@ -70,6 +70,7 @@ class MembersService:
         self._cache = cache
         self._time = time
         self._tasks = Tasks(loop)
+        self._closing = False
         self._open: Counter[Link] = Counter()
         """Conversations of each link."""
         self._read: dict[bytes, tuple[PeerId, int]] = {}
@@ -79,7 +80,7 @@ class MembersService:
 
     def serve(self, link: Link, stream: YamuxStream, surplus: bytes) -> None:
         """Handler of inbound streams."""
-        if self._open[link] >= MAX_STREAMS or not self._may_ask(link.peer_id):
+        if self._closing or self._open[link] >= MAX_STREAMS or not self._may_ask(link.peer_id):
             stream.reset(RESOURCE_LIMIT)
             return
         self._open[link] += 1
@@ -88,7 +89,8 @@ class MembersService:
         self._tasks.start(self._converse(link, stream, asker), f"members told to {link.peer_id.short}")
 
     async def close(self) -> None:
-        """End the conversations under way."""
+        """End the conversations under way, and have no others."""
+        self._closing = True
         await self._tasks.close()
 
     def _may_ask(self, peer: PeerId) -> bool:

@@ -19,6 +19,7 @@ from bethrou.net.host import Host
 from bethrou.net.link import Link
 from bethrou.net.negotiation import OutboundNegotiation
 from bethrou.net.tasks import Tasks
+from bethrou.printable import printable
 from bethrou.snapshots import SourceSnapshot
 from bethrou.wire.members_message import PROTOCOL, RecordReader, encode_record
 from bethrou.wire.peer_id import PeerId
@@ -35,6 +36,8 @@ FIRST_RETRY = 10.0
 MAX_FALSE = 64
 """Records of one answer that may be no good before the rest is not listened to. A member passes on what it has
 verified; but one of a later version may know kinds of records that we do not."""
+
+_SHOWN = 200  # characters of what went wrong
 
 
 class MembersSource:
@@ -74,11 +77,11 @@ class MembersSource:
     def snapshot(self) -> SourceSnapshot:
         """How it is doing. It is not well when all who are asked fail to answer."""
         failing = [f"{peer.short}: {reason}" for peer, reason in self._asked.items() if reason]
-        ok = not failing or len(failing) < len(self._asked)
+        asked = len(self._asked)
         return SourceSnapshot(
             name=SOURCE,
-            ok=ok,
-            detail=failing[0] if failing else f"asks {len(self._asked)} members",
+            ok=not failing or len(failing) < asked,
+            detail=failing[0] if failing else f"asks {asked} member{'' if asked == 1 else 's'}",
             known=self._taken.known,
             heard=self._taken.heard,
             skipped=self._taken.skipped,
@@ -123,7 +126,7 @@ class MembersSource:
             try:
                 size = await self._ask(link)
             except (BethrouError, TimeoutError) as error:
-                self._asked[link.peer_id] = str(error) or "no answer in time"
+                self._asked[link.peer_id] = printable(str(error), _SHOWN) or "no answer in time"
                 delay = min(INTERVAL, FIRST_RETRY * 2.0 ** min(failures, 8))
                 failures += 1
             else:
