@@ -385,6 +385,7 @@ def options_of(module: str, command: str) -> list[tuple[str, str, bool]]:
 
 ELSEWHERE_IN_NODE_CONFIG = {
     "--tag": "tags",
+    "--peer": "peers",
     "--hide-destinations": "log.hide_destinations",
     "--log-level": "log.level",
     "--log-format": "log.format",

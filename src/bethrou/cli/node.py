@@ -76,6 +76,15 @@ def start(
             metavar="TAG", help="What members may choose this node by; repeatable.", show_default=False
         ),
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MULTIADDR",
+            help="Another node of this network, ending in /p2p/ID: the two tell each other, and whoever asks them, of "
+            "all nodes that they know; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: options.LogLevelOption = None,
     log_format: options.LogFormatOption = None,
     hide_destinations: options.HideDestinationsOption = False,
@@ -149,6 +158,7 @@ def start(
         "grace": grace,
         "name": name,
         "tags": tag,
+        "peers": peer,
         "log": options.log_options(log_level, log_format, hide_destinations),
         "relay_mode": relay_mode,
         "connect_relay": [address for address in connect_relay or () if address],

@@ -8,6 +8,7 @@ import os
 import time
 
 from bethrou.cli.link_events import AGENT, host_events
+from bethrou.cli.node_discovery import NodeDiscovery
 from bethrou.config import NodeConfig
 from bethrou.events import Emit
 from bethrou.net.host import Host, HostConfig
@@ -56,6 +57,7 @@ class RunningNode:
         self._state = StateService(loop, config.grace, config.name or "", config.tags, time.process_time)
         self.host.handle(STATE_PROTOCOL, self._state.serve)
         self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
+        self.discovery = NodeDiscovery(loop, self.host, config, identity, emit)
 
     @property
     def reachable_at(self) -> list[Multiaddr]:
@@ -79,6 +81,7 @@ class RunningNode:
     async def close(self) -> None:
         """End everything."""
         self._state.close()
+        await self.discovery.close()
         await self._exit.close()
         await self.host.close()
         await self._resolver.close()

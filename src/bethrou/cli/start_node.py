@@ -26,7 +26,7 @@ def start_node(options: Mapping[str, Any]) -> NoReturn:
     """Run a node with `options` (keys as NodeConfig's fields) until it is stopped. Raises UserErrors."""
     config = node_config(options)
     _refuse_later_features(config)
-    _check_listen(config)
+    _check_addresses(config)
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     prepare_cipher(log)
     key = keyfiles.load_network_key(config.key, log)
@@ -64,13 +64,14 @@ def describe_node(addresses: list[Multiaddr], identity: Identity, key: NetworkKe
     return "\n".join(lines)
 
 
-def _check_listen(config: NodeConfig) -> None:
+def _check_addresses(config: NodeConfig) -> None:
     """Refuse addresses of other transports before anything is written."""
-    for address in config.listen:
-        try:
-            tcp_endpoint(address)
-        except AddressError as error:
-            raise ConfigError(f"--listen: {error}") from None
+    for option, addresses in (("--listen", config.listen), ("--peer", config.peers)):
+        for address in addresses:
+            try:
+                tcp_endpoint(address)
+            except AddressError as error:
+                raise ConfigError(f"{option}: {error}") from None
 
 
 def _refuse_later_features(config: NodeConfig) -> None:

@@ -27,7 +27,7 @@ MAX_FILE = 1 << 20
 
 B = TypeVar("B", bound=Block)
 
-_SINGULAR = {"tags": "tag"}  # fields whose repeatable option is called otherwise
+_SINGULAR = {"tags": "tag", "peers": "peer"}  # fields whose repeatable option is called otherwise
 _SECRET_KEYS = frozenset({"pass", "users", "address"})
 _UNKNOWN_KEY = "extra_forbidden"
 

@@ -22,6 +22,7 @@ from bethrou.config.fields import (
     LogFormat,
     LogLevel,
     MultiaddrField,
+    PeerAddressField,
     PeerIdField,
     PositiveDuration,
     ResolverField,
@@ -262,6 +263,8 @@ class NodeConfig(Block):
     """How long open connections may go on when the node is stopped."""
     name: Label | None = None
     tags: tuple[Label, ...] = Field(default=(), max_length=16)
+    peers: tuple[PeerAddressField, ...] = Field(default=(), max_length=256)
+    """Other nodes of the network, to which links are kept."""
     relay_mode: bool = False
     connect_relay: tuple[MultiaddrField, ...] = Field(default=(), max_length=16)
     discovery: DiscoveryConfig = DiscoveryConfig()
