@@ -35,6 +35,7 @@ class Program:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, command, "--log-format", "json", *arguments],
                 cwd=folder,
+                env={**os.environ, "XDG_STATE_HOME": str(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=log,

@@ -132,6 +132,7 @@ class SocksServer:
     async def _carry(self, connection: SocksConnection, wanted: Connect, name: UserName) -> None:
         started = self.loop.time()
         request = ProxyRequest(wanted.host, wanted.port, self._randbytes(8).hex(), name.user or None)
+        connection.request, connection.started = request, started
         ended = partial(self._ended, request, started)
         try:
             routed = await self._router.route(request, Wishes(name.exit, name.tag, name.strategy))
@@ -147,7 +148,7 @@ class SocksServer:
     def _join(self, connection: SocksConnection, routed: Routed, ended: Callable[..., None]) -> None:
         accepted = routed.accepted
         connection.on_lost = None
-        peer = str(routed.exit.peer)
+        peer = connection.peer = str(routed.exit.peer)
 
         def finished(end: SpliceEnd) -> None:
             self.connections.discard(connection)
@@ -210,7 +211,10 @@ class SocksConnection(asyncio.Protocol):
         "lost",
         "name",
         "on_lost",
+        "peer",
+        "request",
         "splice",
+        "started",
         "transport",
         "wanted",
     )
@@ -227,6 +231,12 @@ class SocksConnection(asyncio.Protocol):
         self.lost = False
         self.on_lost: Callable[[], object] | None = None
         """Called when the application is gone before the splice has taken over."""
+        self.request: ProxyRequest | None = None
+        """What is carried out for the application, as soon as that is known."""
+        self.started = 0.0
+        """When the request was read, in the loop's seconds."""
+        self.peer = ""
+        """The exit that carries it out, once one does."""
         self.splice: Splice | None = None
         self._server = server
         self._core = Socks5Server(allow_anonymous=server.access.anonymous)
