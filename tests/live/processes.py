@@ -23,7 +23,10 @@ _MODULES = {"node": ("bethrou.cli.node", "start"), "client": ("bethrou.cli.clien
 
 
 class Program:
-    """A node or client process in a folder of its own. Its log is JSON lines."""
+    """A node or client process in a folder of its own. Its log is JSON lines.
+
+    Programs whose folders are in the same one are one user's on one machine.
+    """
 
     def __init__(self, role: str, folder: Path, *arguments: str) -> None:
         self.folder = folder
@@ -35,7 +38,7 @@ class Program:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, command, "--log-format", "json", *arguments],
                 cwd=folder,
-                env={**os.environ, "XDG_STATE_HOME": str(folder)},
+                env={**os.environ, "XDG_STATE_HOME": str(folder.parent)},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=log,

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bethrou.cli import options
+from bethrou.cli import operate, options
 from bethrou.cli.program import run_program
 
 app = options.new_app(
@@ -52,6 +52,9 @@ def connect(
     }
     given = {field: value for field, value in given.items() if value is not None}
     start_client(config, given, StateChoice(directory, instance))
+
+
+operate.add_drain(app, operate.CLIENT)
 
 
 def run() -> NoReturn:

@@ -40,11 +40,11 @@ class ControlEndpoint:
     def __init__(self, loop: asyncio.AbstractEventLoop, state: Path, control: Control, emit: Emit) -> None:
         self._socket = ControlSocket(state, os.environ)
         self._tasks = Tasks(loop)
-        server = ControlServer(control, self._tasks, os.getuid(), time.time)
+        self._server = ControlServer(control, self._tasks, os.getuid(), time.time)
         self._acceptor = Acceptor(
             loop,
             self._socket.socket,
-            server.accept,
+            self._server.accept,
             lambda short: emit(DescriptorsShort("control", short)),
         )
 
@@ -71,3 +71,4 @@ class ControlEndpoint:
         self._acceptor.close()
         self._socket.close()
         await self._tasks.close()
+        self._server.close()

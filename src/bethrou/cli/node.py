@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bethrou.cli import options
+from bethrou.cli import operate, options
 from bethrou.cli.program import run_program, warn
 
 SWITCHES = ("--discover", "--relay-mode")
@@ -170,6 +170,9 @@ def start(
 def _is_on_command_line(context: typer.Context, parameter: str) -> bool:
     source = context.get_parameter_source(parameter)
     return source is not None and source.name == "COMMANDLINE"
+
+
+operate.add_drain(app, operate.NODE)
 
 
 def run() -> NoReturn:

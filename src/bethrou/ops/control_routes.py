@@ -132,4 +132,4 @@ async def _listed(connections: Sequence[ConnectionSnapshot]) -> bytes:
     for start in range(0, len(connections), _SLICE):
         pieces.append(to_json(connections[start : start + _SLICE])[1:-1])
         await asyncio.sleep(0)
-    return b'{"connections":[%b]}' % b",".join(pieces)
+    return b'{"connections":[%b]}\n' % b",".join(pieces)

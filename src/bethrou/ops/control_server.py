@@ -7,25 +7,26 @@ programs are never asked anything.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 import sys
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bethrou.ops.control import Control
-from bethrou.ops.http_messages import HttpError, Patience, turned_away
+from bethrou.ops.http_messages import HttpError, turned_away
 
 if TYPE_CHECKING:
     from bethrou.ops.control_routes import Metrics, Routes
     from bethrou.ops.http_connection import HttpConnection
 
 MAX_CONNECTIONS = 64
-"""Connections at once; more are answered 503."""
+"""Connections at once; as many more are answered 503 at a time, and what comes beyond that is closed."""
 
-PATIENCE = Patience()
-
+_FAREWELL = 1.0  # seconds in which a connection that is refused has to read why
+_STRANGER = "only the user whose program this is, and root, may ask"
+_FULL = f"there are {MAX_CONNECTIONS} connections already"
 _CREDENTIALS = struct.Struct("3i")  # Linux' struct ucred: process, user, group
 _ROOT = 0
 
@@ -50,38 +51,71 @@ class ControlServer:
         uid: int,
         clock: Callable[[], float],
         metrics: Metrics | None = None,
-        patience: Patience = PATIENCE,
     ) -> None:
         self._control = control
         self._tasks = tasks
         self._uid = uid
         self._clock = clock
         self._metrics = metrics
-        self._patience = patience
         self._routes: Routes | None = None
+        self._arriving: set[socket.socket] = set()
+        """Accepted sockets whose task has not begun."""
         self._connections = 0
+        self._leaving = 0
+        """Connections that are refused and have not left yet."""
 
     def accept(self, sock: socket.socket) -> None:
         """Serve a connection (non-blocking) that was just accepted."""
+        self._arriving.add(sock)
         peer = _user_of(sock)
         if peer not in (None, self._uid, _ROOT):
-            _turn_away(sock, 403, "Forbidden", "only the user whose program this is, and root, may ask")
+            self._turn_away(sock, turned_away(HTTPStatus.FORBIDDEN, _STRANGER))
         elif self._connections >= MAX_CONNECTIONS:
-            _turn_away(sock, 503, "Service Unavailable", f"there are {MAX_CONNECTIONS} connections already")
+            self._turn_away(sock, turned_away(HTTPStatus.SERVICE_UNAVAILABLE, _FULL))
         else:
             self._connections += 1
             self._tasks.start(self._serve(sock), "control connection")
 
+    def close(self) -> None:
+        """Let go of connections that no task has taken up; to be called when the tasks have ended."""
+        for sock in self._arriving:
+            sock.close()
+
+    def _turn_away(self, sock: socket.socket, answer: bytes) -> None:
+        if self._leaving >= MAX_CONNECTIONS:
+            self._arriving.discard(sock)
+            sock.close()
+            return
+        self._leaving += 1
+        self._tasks.start(self._refuse(sock, answer), "refused control connection")
+
+    async def _refuse(self, sock: socket.socket, answer: bytes) -> None:
+        """Send `answer` and close, but not before the peer has: it would lose the answer while it still sends."""
+        self._arriving.discard(sock)
+        loop = asyncio.get_running_loop()
+        try:
+            sock.send(answer)
+            sock.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(_FAREWELL):
+                while await loop.sock_recv(sock, len(answer)):
+                    continue
+        except OSError:
+            return  # gone, or it has had its time
+        finally:
+            sock.close()
+            self._leaving -= 1
+
     async def _serve(self, sock: socket.socket) -> None:
         from bethrou.ops.http_connection import READ_SIZE, HttpConnection
 
+        self._arriving.discard(sock)
         try:
             reader, writer = await asyncio.open_unix_connection(sock=sock, limit=READ_SIZE)
         except OSError:
             self._connections -= 1
             sock.close()
             return
-        connection = HttpConnection(reader, writer, self._patience)
+        connection = HttpConnection(reader, writer)
         try:
             await self._converse(connection)
         except OSError:
@@ -134,8 +168,3 @@ def _user_of(sock: socket.socket) -> int | None:
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     user: int = _CREDENTIALS.unpack(credentials)[1]
     return user
-
-
-def _turn_away(sock: socket.socket, status: int, reason: str, message: str) -> None:
-    with contextlib.suppress(OSError), sock:
-        sock.send(turned_away(status, reason, message))

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import h11
 
-from bethrou.ops.http_messages import Answer, HttpError, Patience, Request
+from bethrou.ops.http_messages import Answer, HttpError, Request
 
 MAX_HEAD = 8 * 1024
 """Bytes of a request line with its headers: ours have a hundred."""
 
 MAX_BODY = 64 * 1024
 """Bytes of a request's body: no request needs one, and some programs send one all the same."""
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds for a request, from its first byte (of the first one: from connecting) to its last; as many for its answer
+to be read."""
+
+IDLE_TIMEOUT = 60.0
+"""Seconds until the next request on a connection that has had one."""
 
 READ_SIZE = 4096
 """Bytes read at a time, which is what may come beyond `MAX_HEAD` before it is noticed."""
@@ -26,22 +33,19 @@ _FAREWELL = 1.0  # seconds for the last bytes of a connection that ends
 _ORIGIN = b"origin"
 
 
-@dataclass
 class HttpConnection:
     """The server's side of one connection."""
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    patience: Patience
-    _http: h11.Connection = field(
-        default_factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-    )
-    _used: bool = False
-    _head_only: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._used = False
+        """Whether a request has begun to come."""
+        self._head_only = False
+        """Whether the answer to the last request may have no body."""
         # a write is over when the kernel has it: what then still waits here is what the peer does not read
-        self.writer.transport.set_write_buffer_limits(0)
+        writer.transport.set_write_buffer_limits(0)
 
     @property
     def reusable(self) -> bool:
@@ -59,10 +63,10 @@ class HttpConnection:
             return None
         self._used = True
         try:
-            async with asyncio.timeout(self.patience.request):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 return await self._read_request()
         except TimeoutError:
-            raise HttpError(408, f"the request took longer than {self.patience.request:g} s") from None
+            raise HttpError(408, f"the request took longer than {REQUEST_TIMEOUT:g} s") from None
         except h11.RemoteProtocolError as error:
             raise HttpError(error.error_status_hint, str(error)) from None
 
@@ -76,17 +80,18 @@ class HttpConnection:
         ]
         if self._http.their_state is not h11.DONE:
             headers.append(("Connection", "close"))
-        head = self._http.send(h11.Response(status_code=answer.status, headers=headers))
+        reason = HTTPStatus(answer.status).phrase
+        head = self._http.send(h11.Response(status_code=answer.status, reason=reason, headers=headers))
         body = b"" if self._head_only else self._http.send(h11.Data(data=answer.body)) or b""
         end = self._http.send(h11.EndOfMessage()) or b""
-        self.writer.write((head or b"") + body + end)
-        async with asyncio.timeout(self.patience.request):
-            await self.writer.drain()
+        self._writer.write((head or b"") + body + end)
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            await self._writer.drain()
 
     async def start_stream(self, content_type: str) -> None:
         """Begin an answer whose end is open."""
         headers = [("Content-Type", content_type), ("Cache-Control", "no-store")]
-        await self._write(h11.Response(status_code=200, headers=headers))
+        await self._write(h11.Response(status_code=200, reason="OK", headers=headers))
 
     async def send_piece(self, data: bytes) -> None:
         """Send more of it; waits for as long as the peer does not read."""
@@ -95,30 +100,30 @@ class HttpConnection:
     def end_stream(self) -> None:
         """Say that it is complete."""
         if self._http.our_state is h11.SEND_BODY:
-            self.writer.write(self._http.send(h11.EndOfMessage()) or b"")
+            self._writer.write(self._http.send(h11.EndOfMessage()) or b"")
 
     async def left(self) -> None:
         """Wait until the peer has closed the connection, or its direction of it. What it sends is nobody's."""
         with contextlib.suppress(OSError):
-            while await self.reader.read(READ_SIZE):
+            while await self._reader.read(READ_SIZE):
                 continue
 
     async def close(self) -> None:
         """Close; the last bytes have a second to leave."""
-        self.writer.close()
+        self._writer.close()
         try:
             async with asyncio.timeout(_FAREWELL):
-                await self.writer.wait_closed()
+                await self._writer.wait_closed()
         except OSError:  # not read in time, or the peer is gone
-            self.writer.transport.abort()
+            self._writer.transport.abort()
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _has_come(self) -> bool:
         """Wait for the first bytes of another request."""
         try:
-            async with asyncio.timeout(self.patience.idle):
-                data = await self.reader.read(READ_SIZE)
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                data = await self._reader.read(READ_SIZE)
         except TimeoutError:
             return False
         self._http.receive_data(data)
@@ -147,9 +152,9 @@ class HttpConnection:
 
     async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self.reader.read(READ_SIZE))
+            self._http.receive_data(await self._reader.read(READ_SIZE))
         return event
 
     async def _write(self, event: h11.Event) -> None:
-        self.writer.write(self._http.send(event) or b"")
-        await self.writer.drain()
+        self._writer.write(self._http.send(event) or b"")
+        await self._writer.drain()

@@ -1,23 +1,14 @@
-"""HTTP on the control socket as values: what is asked, what is answered, how long is waited for either."""
+"""Requests and answers of the control socket as values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from bethrou.ops.json_text import to_json
 
 JSON = "application/json"
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a connection is waited for, in seconds."""
-
-    request: float = 10.0
-    """For a request, from its first byte (of the first one: from connecting) to its last; as long for its answer."""
-    idle: float = 60.0
-    """For the next request on a connection that has had one."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +43,26 @@ class HttpError(Exception):
     @property
     def answer(self) -> Answer:
         """What the peer is told."""
-        return Answer(self.status, to_json({"error": str(self)}), headers=self.headers)
+        return Answer(self.status, _json_line({"error": str(self)}), headers=self.headers)
 
 
 def answer_json(value: object) -> Answer:
     """The answer to a request that went well."""
-    return Answer(200, to_json(value))
+    return Answer(200, _json_line(value))
 
 
-def turned_away(status: int, reason: str, message: str) -> bytes:
+def turned_away(status: HTTPStatus, message: str) -> bytes:
     """A whole response for a connection that is closed before it was read from."""
-    body = to_json({"error": message})
+    body = _json_line({"error": message})
     lines = (
-        f"HTTP/1.1 {status} {reason}",
+        f"HTTP/1.1 {status} {status.phrase}",
         f"Content-Type: {JSON}",
         f"Content-Length: {len(body)}",
         "Connection: close",
         "\r\n",
     )
     return "\r\n".join(lines).encode() + body
+
+
+def _json_line(value: object) -> bytes:
+    return to_json(value) + b"\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -13,6 +14,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from bethrou.errors import DecodeError
 
 T = TypeVar("T")
+
+_MAX_INTEGER = 1 << 1023  # larger ones are no float
 
 
 def to_json(value: object) -> bytes:
@@ -68,7 +71,7 @@ def _read(hint: Any, value: Any) -> Any:
     if NoneType in alternatives:
         return None if value is None else _read(alternatives[0], value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < _MAX_INTEGER else math.inf
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise DecodeError(f"a JSON {type(value).__name__} where {hint.__name__} should be")
     return value
