@@ -55,6 +55,8 @@ def test_an_option_that_is_none_is_refused_with_a_hint(tmp_path: Path) -> None:
         (["--grace", "soon"], "--grace: "),
         (["--name", "a b"], "--name: "),
         (["--tag", "a b"], "--tag: "),
+        (["--dir", "/dev/null/x"], "--dir: /dev/null/x cannot be used: Not a directory"),
+        (["--instance", "a b"], "--instance: "),
         (["--log-level", "loud"], "--log-level: "),
         (["--log-format", "xml"], "--log-format: "),
         (["--key", "absent.key"], "absent.key: cannot be read"),
@@ -134,6 +136,8 @@ def test_what_a_client_refuses(folder: Path, config: dict[str, Any], message: st
         (["--grace", "-1"], "--grace: "),
         (["--log-level", "loud"], "--log-level: "),
         (["--key", "."], ".: cannot be read"),
+        (["--dir", "/dev/null/x"], "--dir: /dev/null/x cannot be used: Not a directory"),
+        (["--dir", "x", "--instance", "y"], "--instance: says nothing beside --dir"),
     ],
 )
 def test_what_a_client_refuses_of_its_options(folder: Path, options: list[str], message: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bethrou.errors import ConfigError, NotOffered
-from bethrou.events import Emit
+from bethrou.events import Emit, LinkOpened, RequestEnded
 from bethrou.net.listener import Acceptor
 from bethrou.net.tasks import Tasks
 from bethrou.ops.control_routes import Metrics
@@ -70,6 +70,8 @@ WHY = WhySnapshot(
     "random",
     (CandidateSnapshot(PEER, "berlin", 1, "the only one that is up", 0.0123, "healthy"),),
 )
+OPENED = LinkOpened(PEER, "/ip4/192.0.2.7/tcp/4000", "direct", False)
+ENDED = RequestEnded("00112233445566aa", PEER, "example.com:443", "ok", "", 517, 4096, 0.5, "ann")
 
 
 @dataclass

@@ -12,16 +12,25 @@ from typing import Any
 
 import pytest
 
-from bethrou.events import LinkClosed, LinkOpened, RequestEnded
+from bethrou.events import LinkClosed
 from bethrou.ops.control_server import MAX_CONNECTIONS
 from bethrou.ops.event_stream import MAX_WAITING
 from bethrou.ops.http_connection import IDLE_TIMEOUT, MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT
 from live.waiting import until
 from net.clock import Clock, turns
-from ops.controlled import CONNECTION, NOW, PEER, STATUS, WHY, Recorder, Served, read_answer, served
-
-OPENED = LinkOpened(PEER, "/ip4/192.0.2.7/tcp/4000", "direct", False)
-ENDED = RequestEnded("00112233445566aa", PEER, "example.com:443", "ok", "", 517, 4096, 0.5, "ann")
+from ops.controlled import (
+    CONNECTION,
+    ENDED,
+    NOW,
+    OPENED,
+    PEER,
+    STATUS,
+    WHY,
+    Recorder,
+    Served,
+    read_answer,
+    served,
+)
 
 NOBODY = 65534
 

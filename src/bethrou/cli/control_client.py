@@ -16,8 +16,11 @@ from bethrou.ops.json_text import from_json
 from bethrou.printable import printable
 from bethrou.snapshots import ConnectionSnapshot, StatusSnapshot, WhySnapshot
 
-TIMEOUT = 30.0
-"""Seconds that a program has for an answer: reading a configuration again may take some."""
+TIMEOUT = 10.0
+"""Seconds that a program has for an answer."""
+
+RELOAD_TIMEOUT = 60.0
+"""Seconds that it has to read its configuration again."""
 
 MAX_ANSWER = 64 << 20
 """Longest answer read, in bytes: 32,768 connections make 10 MB."""
@@ -53,15 +56,16 @@ class ControlClient:
 
     def reload(self) -> list[str]:
         """Have it read its configuration again; what has changed."""
-        return [str(line) for line in self.ask("POST", "reload").get("changes") or ()]
+        answer = self.ask("POST", "reload", RELOAD_TIMEOUT)
+        return [str(line) for line in answer.get("changes") or ()]
 
     def drain(self) -> None:
         """Have it take nothing new."""
         self.ask("POST", "drain")
 
-    def ask(self, method: str, path: str) -> dict[str, Any]:
+    def ask(self, method: str, path: str, timeout: float = TIMEOUT) -> dict[str, Any]:
         """The JSON object with which it answers."""
-        connection = _UnixConnection(self._path)
+        connection = _UnixConnection(self._path, timeout)
         try:
             response = self._request(connection, method, path)
             body = response.read(MAX_ANSWER + 1)
@@ -78,7 +82,7 @@ class ControlClient:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What happens from now on; ends when the program does."""
-        connection = _UnixConnection(self._path)
+        connection = _UnixConnection(self._path, TIMEOUT)
         try:
             response = self._request(connection, "GET", "events")
             connection.sock.settimeout(None)
@@ -105,13 +109,13 @@ def why_path(target: str, user: str) -> str:
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 

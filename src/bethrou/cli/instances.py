@@ -89,7 +89,7 @@ def _is_listening(path: Path) -> bool:
         sock.settimeout(_CONNECT_TIMEOUT)
         try:
             sock.connect(str(path))
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # it has no time to accept
             return True
         except OSError:
             return False

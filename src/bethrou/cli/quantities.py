@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_LONGEST = 1e11  # three thousand years
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -17,7 +18,7 @@ def size(count: int) -> str:
 
 def duration(seconds: float, units: int = 2) -> str:
     """How long something has been going on, in its largest units: `12 s`, `3 min 5 s`, `2 d 4 h`."""
-    whole = max(0, int(seconds))
+    whole = int(seconds) if 0 < seconds < _LONGEST else 0
     parts = [
         (whole // 86400, "d"),
         (whole // 3600 % 24, "h"),

@@ -23,6 +23,7 @@ MOST_INSTANCES = 32
 """Programs of a kind that are told apart by number when nobody has named them."""
 
 _LOCK = "lock"
+# as config.values.parse_label has it, whose package the commands that only ask have no time to load
 _NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 
 
@@ -118,7 +119,7 @@ def usual_base() -> Path:
 def _holder(path: Path) -> str:
     """The process that says it has locked `path`."""
     try:
-        return printable((path / _LOCK).read_bytes()[:20].decode("ascii", "replace").strip())
+        return printable((path / _LOCK).read_bytes()[:20].decode("ascii", "replace").strip()) or "?"
     except OSError:
         return "?"
 
