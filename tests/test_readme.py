@@ -394,6 +394,11 @@ ELSEWHERE_IN_NODE_CONFIG = {
     "--discover-pass": "discovery.pass",
     "--discover-topic": "discovery.topic",
 }
+OUTSIDE_NODE_CONFIG = {
+    "--discover-address": "`redis://localhost:6379`",
+    "--dir": "none",
+    "--instance": "none",
+}
 
 
 def test_the_reference_has_every_option_of_a_node() -> None:
@@ -401,13 +406,15 @@ def test_the_reference_has_every_option_of_a_node() -> None:
     expected = []
     for name, metavar, multiple in options_of("node", "start"):
         field = ELSEWHERE_IN_NODE_CONFIG.get(name, name.removeprefix("--").replace("-", "_"))
-        default = "`redis://localhost:6379`" if name == "--discover-address" else defaults[field]
+        default = OUTSIDE_NODE_CONFIG.get(name) or defaults[field]
         expected.append((f"`{name}`{' (rep.)' if multiple else ''}", metavar.strip(), default))
     assert [(name, value, default) for name, value, default, _ in TABLES["node"]] == expected
 
 
 def test_the_options_of_the_other_commands_are_named() -> None:
-    options = [*options_of("client", "connect"), *options_of("main", "up")]
+    options = [*options_of("client", "connect"), *options_of("node", "drain")]
+    for command in ("up", "status", "why", "connections", "events", "reload"):
+        options += options_of("main", command)
     assert [name for name, _, _ in options if f"`{name}" not in README] == []
 
 

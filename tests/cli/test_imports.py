@@ -25,7 +25,7 @@ def test_the_client_does_without_the_nodes_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_client")
     assert "bethrou.proxy.pool" in loaded
     assert loaded.isdisjoint(
-        {"aiodns", "pycares", "bethrou.proxy.exit_node", "bethrou.proxy.resolver", "rich"}
+        {"aiodns", "pycares", "bethrou.proxy.exit_node", "bethrou.proxy.resolver", "h11", "rich"}
     )
 
 
@@ -33,5 +33,9 @@ def test_the_node_does_without_the_clients_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_node")
     assert "bethrou.proxy.exit_node" in loaded
     assert loaded.isdisjoint(
-        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.socks_server", "rich"}
+        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.socks_server", "h11", "rich"}
     )
+
+
+def test_commands_that_ask_a_running_program_load_no_program() -> None:
+    assert loaded_by("bethrou.cli.control_commands").isdisjoint(HEAVY)

@@ -59,6 +59,8 @@ def test_an_option_that_is_none_is_refused_with_a_hint(tmp_path: Path) -> None:
         (["--peer", "example.org:4000"], "did you mean /dns4/example.org/tcp/4000?"),
         (["--peer", f"/ip4/1.2.3.4/udp/4000/quic-v1/p2p/{ID}"], "--peer: "),
         (["--peer", f"{EXIT}/p2p-circuit/p2p/{ID}"], "--peer: "),
+        (["--dir", "/dev/null/x"], "--dir: /dev/null/x cannot be used: Not a directory"),
+        (["--instance", "a b"], "--instance: "),
         (["--log-level", "loud"], "--log-level: "),
         (["--log-format", "xml"], "--log-format: "),
         (["--key", "absent.key"], "absent.key: cannot be read"),
@@ -138,6 +140,8 @@ def test_what_a_client_refuses(folder: Path, config: dict[str, Any], message: st
         (["--grace", "-1"], "--grace: "),
         (["--log-level", "loud"], "--log-level: "),
         (["--key", "."], ".: cannot be read"),
+        (["--dir", "/dev/null/x"], "--dir: /dev/null/x cannot be used: Not a directory"),
+        (["--dir", "x", "--instance", "y"], "--instance: says nothing beside --dir"),
     ],
 )
 def test_what_a_client_refuses_of_its_options(folder: Path, options: list[str], message: str) -> None:

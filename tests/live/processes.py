@@ -10,7 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,14 @@ _MODULES = {"node": ("bethrou.cli.node", "start"), "client": ("bethrou.cli.clien
 
 
 class Program:
-    """A node or client process in a folder of its own. Its log is JSON lines."""
+    """A node or client process in a folder of its own. Its log is JSON lines.
 
-    def __init__(self, role: str, folder: Path, *arguments: str) -> None:
+    Programs whose folders are in the same one are one user's on one machine.
+    """
+
+    def __init__(
+        self, role: str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         module, command = _MODULES[role]
         self._role = role
@@ -35,6 +40,7 @@ class Program:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, command, "--log-format", "json", *arguments],
                 cwd=folder,
+                env={**os.environ, "XDG_STATE_HOME": str(folder.parent), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=log,
@@ -120,8 +126,14 @@ class Program:
 class NodeProgram(Program):
     """A node process on a free port of loopback."""
 
-    def __init__(self, folder: Path, *arguments: str, listen: str = "/ip4/127.0.0.1/tcp/0") -> None:
-        super().__init__("node", folder, "--listen", listen, *arguments)
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("node", folder, "--listen", listen, *arguments, environment=environment)
         self.address = self.said(r"^ +- (/ip4/127\.0\.0\.1/\S+)")
         """Where it is, with its peer ID."""
         self.id = self.address.rpartition("/")[2]

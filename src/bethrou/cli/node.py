@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bethrou.cli import options
+from bethrou.cli import operate, options
 from bethrou.cli.program import run_program, warn
 
 SWITCHES = ("--discover", "--relay-mode")
@@ -65,6 +65,8 @@ def start(
             show_default=False,
         ),
     ] = None,
+    directory: options.StateOption = None,
+    instance: options.InstanceOption = None,
     grace: options.GraceOption = None,
     name: Annotated[
         str | None,
@@ -142,6 +144,7 @@ def start(
 ) -> None:
     """Start the node. SIGTERM or Ctrl-C stops it; live connections may finish."""
     from bethrou.cli.start_node import start_node
+    from bethrou.cli.state_dir import StateChoice
 
     if discover_pass and _is_on_command_line(context, "discover_pass"):
         warn(
@@ -170,12 +173,16 @@ def start(
             "topic": discover_topic,
         },
     }
-    start_node({field: value for field, value in given.items() if value not in (None, [])})
+    given = {field: value for field, value in given.items() if value not in (None, [])}
+    start_node(given, StateChoice(directory, instance))
 
 
 def _is_on_command_line(context: typer.Context, parameter: str) -> bool:
     source = context.get_parameter_source(parameter)
     return source is not None and source.name == "COMMANDLINE"
+
+
+operate.add_drain(app, operate.NODE)
 
 
 def run() -> NoReturn:

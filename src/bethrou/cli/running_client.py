@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Collection
 
 from bethrou.cli.link_events import AGENT, host_events
 from bethrou.config import Action, ClientConfig, ExitEntry, ResolverChoice
@@ -15,7 +16,7 @@ from bethrou.net.listener import open_listening_socket
 from bethrou.proxy.exit import ExitAddress
 from bethrou.proxy.pool import Pool
 from bethrou.proxy.router import Router
-from bethrou.proxy.socks_server import Access, SocksServer
+from bethrou.proxy.socks_server import Access, SocksConnection, SocksServer
 from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
 
@@ -64,6 +65,8 @@ class RunningClient:
         if any(rule.use.action is Action.DIRECT for rule in config.rules):
             self._allow_direct()
         self._socks.listen(sock)
+        self.draining = False
+        """Whether no new applications are taken."""
         self.pool.start()
 
     @property
@@ -71,8 +74,14 @@ class RunningClient:
         """Applications' connections alive."""
         return len(self._socks.connections)
 
+    @property
+    def connections(self) -> Collection[SocksConnection]:
+        """Applications' connections alive."""
+        return self._socks.connections
+
     def drain(self) -> None:
         """Take no new applications."""
+        self.draining = True
         self._socks.stop_listening()
 
     def idle_for(self, seconds: float) -> bool:

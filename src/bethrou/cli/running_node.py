@@ -69,6 +69,16 @@ class RunningNode:
         """Requests being carried."""
         return self._exit.active
 
+    @property
+    def exit(self) -> ExitNode:
+        """What carries members' requests."""
+        return self._exit
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new requests are taken."""
+        return self._state.draining
+
     def drain(self) -> None:
         """Take no new links and requests; tell the members."""
         self.host.stop_listening()

@@ -9,14 +9,18 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from bethrou.cli import keyfiles
+from bethrou.cli.control_endpoint import ControlEndpoint, take_state
+from bethrou.cli.control_of_client import ControlOfClient
 from bethrou.cli.lifecycle import Signals, drain_and_close
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.said import say
+from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import ClientConfig, HostPort, load_client_config
 from bethrou.errors import AddressError, ConfigError
 from bethrou.net.addresses import tcp_endpoint
 from bethrou.ops import logs
+from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import CLIENT_WORDS, EventLog
 from bethrou.printable import printable
 from bethrou.wire.keys import Identity
@@ -24,25 +28,30 @@ from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.psk import NetworkKey
 
 
-def start_client(path: str, options: Mapping[str, Any]) -> NoReturn:
+def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> NoReturn:
     """Run a client with the configuration at `path` until it is stopped. Raises UserErrors.
 
-    `options` (keys as ClientOptions' fields) take the place of what the file says.
+    `options` (keys as ClientOptions' fields) take the place of what the file says. `choice`: where its state is.
     """
     config = load_client_config(path, options)
     _refuse_later_features(config, printable(path))
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     prepare_cipher(log)
     key = keyfiles.load_network_key(config.key, log)
-    run_loop(lambda: _serve(config, key, log))
+    state = take_state(choice, "client", log)
+    run_loop(lambda: _serve(config, key, state, log))
 
 
-async def _serve(config: ClientConfig, key: NetworkKey, log: logs.Logger) -> None:
+async def _serve(
+    config: ClientConfig, key: NetworkKey, state: StateDirectory | None, log: logs.Logger
+) -> None:
     loop = asyncio.get_running_loop()
     signals = Signals(loop)
-    emit = EventLog(log, CLIENT_WORDS, time.monotonic, config.log.hide_destinations)
+    feed = EventFeed(EventLog(log, CLIENT_WORDS, time.monotonic, config.log.hide_destinations))
     # like Go's, a client is somebody else at each start: nothing ties its sessions together
-    client = RunningClient(loop, config, key, Identity.generate(os.urandom), emit)
+    client = RunningClient(loop, config, key, Identity.generate(os.urandom), feed)
+    control = ControlOfClient(loop, client, config, key.fingerprint, feed)
+    endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
     say(describe_client(client.socks_address, config, key))
     settle()
     await signals.first.wait()
@@ -50,6 +59,8 @@ async def _serve(config: ClientConfig, key: NetworkKey, log: logs.Logger) -> Non
         "stopping: no new connections, live ones may finish", connections=client.active, grace=config.grace
     )
     await drain_and_close(client, config.grace, signals)
+    if endpoint is not None:
+        await endpoint.close()
     log.info("stopped")
     log.flush()
 
