@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "bethrou"
-LEAVES = {"errors", "events", "printable", "config", "snapshots"}
+LEAVES = {"atomic_file", "errors", "events", "printable", "config", "snapshots"}
 ALLOWED = {
     "wire": {"wire"},
     "net": {"net", "wire"},
@@ -16,6 +16,7 @@ ALLOWED = {
     "ops": {"ops"},
     "config": {"wire"},
     "cli": {"cli", "proxy", "discovery", "net", "wire", "ops"},
+    "atomic_file": set(),
     "errors": set(),
     "events": set(),
     "snapshots": set(),

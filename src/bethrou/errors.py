@@ -17,6 +17,7 @@
         - `DialError`: no address of a peer led to a link
         - `LinkLost`: the link went away or fell silent
         - `StreamReset`: a stream was ended at once; carries the RST code
+        - `AccessRefused`: a server that was asked for help turns us away, and will until somebody changes something
     - `RequestError`: a proxied request was not carried out; carries a `Failure`
 
 Messages name what was tried, what happened and, where there is something to do, what to do.
@@ -102,6 +103,10 @@ class StreamReset(LinkError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+class AccessRefused(LinkError):
+    """A server (Redis) turns us away: password, permissions, certificate. To try again soon would not help."""
 
 
 class Failure(Enum):
