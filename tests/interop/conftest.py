@@ -12,7 +12,7 @@ import uvloop
 
 from bethrou.wire.psk import NetworkKey
 from interop.peers import Peers, open_peers
-from interop.redis_bystander import Bystander, redis_server
+from live.redis_server import RedisServer, redis_server
 
 _HERE = Path(__file__).parent
 
@@ -40,8 +40,6 @@ async def peers(key: NetworkKey, tmp_path: Path) -> AsyncIterator[Peers]:
 
 
 @pytest.fixture
-def bystander(tmp_path: Path) -> Iterator[Bystander]:
-    with redis_server(tmp_path) as url:
-        somebody = Bystander(url)
-        yield somebody
-        somebody.close()
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interop.peers import Peers, each_go_peer
-from interop.redis_bystander import Bystander
+from live.redis_server import RedisServer
 from live.waiting import until
 
 VECTORS: dict[str, Any] = json.loads(
@@ -23,47 +23,46 @@ def without_numbers(text: bytes) -> bytes:
 
 @each_go_peer
 async def test_a_client_and_an_exit_publish_what_was_recorded(
-    peers: Peers, bystander: Bystander, name: str
+    peers: Peers, redis: RedisServer, name: str
 ) -> None:
     recorded = VECTORS["published"]
-    two = "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/tcp/0"
-    exit_ = await peers.discoverable_exit(name, bystander.url, listen=two)
+    exit_ = await peers.discoverable_exit(name, redis.url, listen="/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/tcp/0")
     assert exit_.id == recorded["peer_id"]
-    client = await peers.discovering_client(name, bystander.url, exit_.id)
-    await client.event("connected")
-    published = [(channel.encode(), payload) for channel, payload in bystander.hear()]
-    expected = [
-        (recorded[which]["channel"].encode(), bytes.fromhex(recorded[which]["hex"]))
-        for which in ("request", "answer")
-    ]
-    assert [tuple(map(without_numbers, message)) for message in published] == [
-        tuple(map(without_numbers, message)) for message in expected
-    ]
+    async with redis.wiretap() as tap:
+        await peers.discovering_client(name, redis.url, exit_.id)
+        for said in (recorded["request"], recorded["answer"]):
+            channel, data = await tap.next()
+            assert without_numbers(channel.encode()) == without_numbers(said["channel"].encode())
+            assert without_numbers(data) == without_numbers(bytes.fromhex(said["hex"]))
 
 
 @each_go_peer
 async def test_an_exit_answers_the_requests_that_were_answered(
-    peers: Peers, bystander: Bystander, name: str
+    peers: Peers, redis: RedisServer, name: str
 ) -> None:
-    exit_ = await peers.discoverable_exit(name, bystander.url, topic="all")
-    for count, case in enumerate(VECTORS["requests"]):
-        bystander.publish("all", bytes.fromhex(case["hex"]))
-        await until(lambda: len(exit_.events("asked")) > count)  # noqa: B023
-        answered_on = [channel for channel, _ in bystander.hear() if channel != "all"]
-        assert answered_on == ([] if case["reply"] is None else [case["reply"]]), case["name"]
+    exit_ = await peers.discoverable_exit(name, redis.url, topic="topic")
+    async with redis.wiretap() as tap:
+        for count, case in enumerate(VECTORS["requests"], start=1):
+            await tap.publish("topic", bytes.fromhex(case["hex"]))
+            await until(lambda: len(exit_.events("asked")) == count)  # noqa: B023
+            await tap.publish("end", b"")
+            await tap.next("end")
+            answered_on = [channel for channel, _ in tap.heard if channel not in ("topic", "end")]
+            assert answered_on == ([] if case["reply"] is None else [case["reply"]]), case["name"]
+            tap.heard.clear()
 
 
 @each_go_peer
 async def test_a_client_takes_the_answers_that_were_taken(
-    peers: Peers, bystander: Bystander, name: str
+    peers: Peers, redis: RedisServer, name: str
 ) -> None:
-    for case in VECTORS["answers"]:
-        client = await peers.discovering_client(name, bystander.url, "none", "--mode", "faithful")
-        reply = json.loads((await client.event("asking"))["payload"])["reply"]
-        bystander.publish(reply, bytes.fromhex(case["hex"]))
-        bystander.publish(
-            reply, b'{"id":"another","addrs":["somewhere"]}'
-        )  # is heard if the first ended nothing
-        await until(lambda: client.events("failed") or len(client.events("answered")) == 2)  # noqa: B023
-        assert bool(client.events("failed")) != case["taken"], case["name"]
-        await client.stop()
+    async with redis.wiretap() as tap:
+        for case in VECTORS["answers"]:
+            client = await peers.discovering_client(name, redis.url, "topic", "--mode", "faithful")
+            reply = (await tap.next_object("topic"))["reply"]
+            await tap.publish(reply, bytes.fromhex(case["hex"]))
+            # is heard only where the first did not end it
+            await tap.publish(reply, b'{"id":"another","addrs":["somewhere"]}')
+            await until(lambda: client.events("failed") or len(client.events("answered")) == 2)  # noqa: B023
+            assert bool(client.events("failed")) != case["taken"], case["name"]
+            await client.stop()
