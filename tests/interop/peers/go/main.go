@@ -1,5 +1,5 @@
-// Command peer is a go-libp2p host in a private network that speaks Bethrou's two protocols, so that the Python
-// program can be tested against the real thing. ../../README.md describes its events and commands.
+// Command peer is a go-libp2p host in a private network that speaks Bethrou's two protocols and its discovery, so that
+// the Python program can be tested against the real thing. ../../README.md describes its events and commands.
 package main
 
 import (
