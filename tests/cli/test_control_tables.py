@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bethrou.cli.control_commands import event_line
@@ -210,6 +210,7 @@ def test_an_event_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@settings(deadline=None)
 @given(event=st.dictionaries(st.text(), st.text() | st.integers() | st.floats() | st.none() | st.booleans()))
 def test_any_event_is_a_printable_line(event: dict[str, object]) -> None:
     assert event_line(event).isprintable()

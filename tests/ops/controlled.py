@@ -17,7 +17,7 @@ from bethrou.errors import ConfigError, NotOffered
 from bethrou.events import Emit, LinkOpened, RequestEnded
 from bethrou.net.listener import Acceptor
 from bethrou.net.tasks import Tasks
-from bethrou.ops.control_routes import Metrics
+from bethrou.ops.control import Metrics
 from bethrou.ops.control_server import ControlServer
 from bethrou.ops.event_feed import EventFeed
 from bethrou.snapshots import (

@@ -283,7 +283,7 @@ async def test_a_hundred_connections(tmp_path: Path) -> None:
         assert (await server.curl("/v1/status")).status == 200
 
 
-async def test_connections_beyond_the_hundredth_are_refused_in_bounded_number(tmp_path: Path) -> None:
+async def test_those_that_are_refused_are_bounded_too(tmp_path: Path) -> None:
     async with served(tmp_path / "s") as server:
         pairs = [await asyncio.open_unix_connection(str(server.path)) for _ in range(2 * MAX_CONNECTIONS + 5)]
         answers = [await reader.read() for reader, _ in pairs[MAX_CONNECTIONS:]]

@@ -13,7 +13,7 @@ from bethrou.errors import ConfigError
 from bethrou.events import DescriptorsShort, Emit
 from bethrou.net.listener import Acceptor
 from bethrou.net.tasks import Tasks
-from bethrou.ops.control import Control
+from bethrou.ops.control import Control, Metrics
 from bethrou.ops.control_server import ControlServer
 from bethrou.ops.logs import Logger
 
@@ -37,10 +37,17 @@ def take_state(choice: StateChoice, program: str, log: Logger) -> StateDirectory
 class ControlEndpoint:
     """Offers `control` on the socket of the state directory `state` until it is closed. Raises ConfigError."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, state: Path, control: Control, emit: Emit) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        state: Path,
+        control: Control,
+        emit: Emit,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._socket = ControlSocket(state, os.environ)
         self._tasks = Tasks(loop)
-        self._server = ControlServer(control, self._tasks, os.getuid(), time.time)
+        self._server = ControlServer(control, self._tasks, os.getuid(), time.time, metrics)
         self._acceptor = Acceptor(
             loop,
             self._socket.socket,
@@ -56,12 +63,13 @@ class ControlEndpoint:
         control: Control,
         emit: Emit,
         log: Logger,
+        metrics: Metrics | None = None,
     ) -> ControlEndpoint | None:
         """An endpoint, where there can be one: no program fails for want of it."""
         if state is None:
             return None
         try:
-            return cls(loop, state.path, control, emit)
+            return cls(loop, state.path, control, emit, metrics)
         except ConfigError as error:
             log.warning(_WITHOUT, reason=str(error))
             return None

@@ -19,9 +19,7 @@ from bethrou.printable import printable
 
 _STATE_NAME = re.compile(r"(client|node)(?:-(.+))?")
 _UP = "up"  # `bethrou up`: the control is its client's
-_CONNECT_TIMEOUT = (
-    2.0  # seconds; it takes microseconds unless the program is stopped, and then it runs all the same
-)
+_CONNECT_TIMEOUT = 2.0  # seconds for what takes microseconds
 
 
 @dataclass(frozen=True)

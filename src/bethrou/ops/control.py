@@ -11,6 +11,9 @@ from typing import Protocol
 from bethrou.events import Event
 from bethrou.snapshots import ConnectionSnapshot, StatusSnapshot, WhySnapshot
 
+Metrics = Callable[[], str]
+"""Makes the text of a program's metrics, in Prometheus' format."""
+
 
 class Control(Protocol):
     """A running client or node. What its kind does not have is refused with `NotOffered`."""

@@ -15,17 +15,15 @@ An error is {"error": text}.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from bethrou.config import HostPort, parse_listen
 from bethrou.errors import NotOffered, UserError
-from bethrou.ops.control import Control
+from bethrou.ops.control import Control, Metrics
 from bethrou.ops.http_messages import Answer, HttpError, Request, answer_json
 from bethrou.ops.json_text import to_json
 from bethrou.snapshots import ConnectionSnapshot
-
-Metrics = Callable[[], str]
 
 _PREFIX = "/v1/"
 _METHODS = {

@@ -14,11 +14,11 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bethrou.ops.control import Control
+from bethrou.ops.control import Control, Metrics
 from bethrou.ops.http_messages import HttpError, turned_away
 
 if TYPE_CHECKING:
-    from bethrou.ops.control_routes import Metrics, Routes
+    from bethrou.ops.control_routes import Routes
     from bethrou.ops.http_connection import HttpConnection
 
 MAX_CONNECTIONS = 64
