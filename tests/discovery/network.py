@@ -82,6 +82,11 @@ class Client(Member):
         wanted = {member.peer_id for member in members}
         await until(lambda: set(self.notebook.latest) == wanted, what=lambda: self.notebook.latest)
 
+    async def asks(self, count: int) -> None:
+        """Wait until so many members have been asked, and have answered."""
+        detail = f"asks {count} member{'' if count == 1 else 's'}"
+        await until(lambda: self.source.snapshot().detail == detail, what=self.source.snapshot)
+
     async def close(self) -> None:
         await self.source.close()
         await super().close()

@@ -179,7 +179,7 @@ async def test_who_breaks_off_leaves_nothing_behind(breaking: str) -> None:
             link.abort(LinkLost("the test ends it"))
         await until(lambda: not node.service._open)
         await until(lambda: not any(each.stream_count for each in node.links.get(hostile.peer_id, [])))
-        assert not len(node.service._tasks)
+        await until(lambda: not len(node.service._tasks))
         await hostile.close()
 
 

@@ -107,6 +107,7 @@ class Host:
         self._config = config
         self._events = config.events
         self._observers = {object(): (config.events.link_up, config.events.link_down)}
+        """Who is told of links that come and go."""
         self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
         self._handlers: dict[str, Handler] = {}
         self._introductions: dict[Link, asyncio.Future[None]] = {}
