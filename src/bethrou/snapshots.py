@@ -121,6 +121,9 @@ class StatusSnapshot:
     strategy: str = ""
     """The client's strategy."""
     exits: tuple[ExitSnapshot, ...] = ()
+    """All with a link or in the configuration, and some of the others."""
+    exits_known: int = 0
+    """How many there are in all."""
     members: tuple[MemberSnapshot, ...] = ()
     """A node's members; a client lists none."""
     sources: tuple[SourceSnapshot, ...] = ()

@@ -3,55 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from bethrou import __version__
 from bethrou.cli.running_client import RunningClient
-from bethrou.config import ClientConfig, HostPort
-from bethrou.errors import Failure, NotOffered, RequestError
-from bethrou.events import DialFailed, Emit, Event, ExitStateChanged, ExitSuspected, LinkClosed, LinkOpened
+from bethrou.config import Action, ClientConfig, HostPort
+from bethrou.errors import DecodeError, NotOffered, RequestError
+from bethrou.events import Emit
 from bethrou.ops.event_feed import EventFeed
-from bethrou.proxy.pool import Exit
-from bethrou.proxy.socks_server import SocksConnection
-from bethrou.snapshots import ConnectionSnapshot, ExitSnapshot, LoadSnapshot, StatusSnapshot, WhySnapshot
-from bethrou.wire.proxy_request import join_address
+from bethrou.proxy.exit import Exit
+from bethrou.proxy.plans import MAX_ATTEMPTS, Plan
+from bethrou.proxy.rules import Ruling
+from bethrou.snapshots import CandidateSnapshot, ConnectionSnapshot, ExitSnapshot, StatusSnapshot, WhySnapshot
+from bethrou.wire.destination import check_host, check_port, join_address
+from bethrou.wire.proxy_request import ProxyRequest
+from bethrou.wire.user_name import UserName
 
-
-@dataclass(frozen=True)
-class _News:
-    """What last happened to an exit that changed its state."""
-
-    at: float
-    reason: str = ""
+MAX_SHOWN = 512
+"""Exits without a link that a status lists at most; the rest is counted."""
 
 
 class ControlOfClient:
-    """The control of `client`, which emits its events to `feed`. To be made when the client is."""
+    """The control of `client`, which emits its events to `feed`.
+
+    `read` gives the configuration as it is in its file now; None where there is no file. `stop` ends the program as a
+    signal would.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         client: RunningClient,
-        config: ClientConfig,
         network: str,
         feed: EventFeed,
+        stop: Callable[[], None],
+        read: Callable[[], ClientConfig] | None = None,
     ) -> None:
         self._loop = loop
         self._client = client
-        self._config = config
         self._network = network
         self._feed = feed
+        self._stop = stop
+        self._read = read
         self._started = loop.time()
-        self._news: dict[str, _News] = {}
-        """By peer ID of the exit."""
-        feed.subscribe(self._note)
 
     def status(self) -> StatusSnapshot:
         """What the client is and how it does."""
         client = self._client
-        streams = Counter(connection.peer for connection in client.connections)
         return StatusSnapshot(
             role="client",
             version=__version__,
@@ -61,40 +59,54 @@ class ControlOfClient:
             draining=client.draining,
             listening=() if client.draining else (str(HostPort(*client.socks_address)),),
             connections=client.active,
-            strategy=self._config.routing.strategy.value,
-            exits=tuple(self._exit(exit_, streams[peer]) for peer, exit_ in client.pool.exits.items()),
+            strategy=client.config.routing.strategy.value,
+            exits=self._exits(),
+            exits_known=len(client.pool.exits),
+            sources=client.discovery.snapshots(),
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:
         """The applications' connections that have said where they want to go."""
-        return [
-            snapshot
-            for connection in self._client.connections
-            if (snapshot := self._connection(connection)) is not None
-        ]
+        return self._client.connections()
 
     def why(self, host: str, port: int, user: str) -> WhySnapshot:
-        """Not in this version."""
-        raise NotOffered("this client cannot say how it would choose")
+        """How a request to `host`:`port` under this user name would choose its exit now. Raises NotOffered."""
+        try:
+            name = UserName.parse(user.encode())
+            request = ProxyRequest(check_host(host), check_port(port), None, name.user or None)
+        except (DecodeError, RequestError) as error:
+            raise NotOffered(f"nobody could ask for that: {error}") from None
+        router = self._client.router
+        ruling = router.rule(request, name)
+        notes = [ruling.note] if ruling.note else []
+        if ruling.action is not Action.EXIT:
+            destination = join_address(request.host, request.port)
+            return WhySnapshot(destination, ruling.rule, ruling.action.value, "", (), tuple(notes))
+        plan = router.plan(request, name, ruling)
+        if not plan.ranked:
+            notes.append("no exit that is up fits: a request would wait for one, and then be refused")
+        return WhySnapshot(
+            destination=join_address(request.host, request.port),
+            rule=ruling.rule,
+            action=ruling.action.value,
+            strategy=plan.strategy,
+            candidates=self._candidates(plan, ruling),
+            notes=tuple(notes),
+        )
 
     async def reload(self) -> Sequence[str]:
-        """Not in this version."""
-        raise NotOffered("this client reads its configuration at its start only; restart it")
+        """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
+        if self._read is None:
+            raise NotOffered("this client has no configuration file")
+        return self._client.reload(self._read())
 
     def drain(self) -> None:
-        """Take no new applications."""
-        self._client.drain()
+        """Take no new applications, and end when those that are here have finished."""
+        self._stop()
 
     def close_connection(self, id: str) -> bool:  # noqa: A002 - the snapshot's word
         """End an application's connection."""
-        for connection in self._client.connections:
-            if connection.request is not None and connection.request.id == id:
-                if connection.splice is not None:
-                    connection.splice.abort(RequestError(Failure.INTERNAL, "closed by the user"))
-                else:
-                    connection.abort()
-                return True
-        return False
+        return self._client.close_connection(id)
 
     def subscribe(self, callback: Emit) -> Callable[[], None]:
         """Have `callback` called with each event."""
@@ -102,59 +114,39 @@ class ControlOfClient:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _note(self, event: Event) -> None:
-        now = self._loop.time()
-        match event:
-            case LinkOpened() | ExitStateChanged():
-                self._news[event.peer] = _News(now)
-            case LinkClosed() | ExitSuspected():
-                self._news[event.peer] = _News(now, event.reason)
-            case DialFailed():
-                self._news[event.peer] = _News(self._since(event.peer), event.reason)
-
-    def _since(self, peer: str) -> float:
-        return self._news[peer].at if peer in self._news else self._started
-
-    def _exit(self, exit_: Exit, streams: int) -> ExitSnapshot:
-        now, peer = self._loop.time(), str(exit_.peer)
-        link, state = exit_.link, exit_.state
-        news = self._news.get(peer, _News(self._started))
-        return ExitSnapshot(
-            id=peer,
-            name=state.name,
-            tags=state.tags,
-            state=self._state_of(exit_, peer in self._news),
-            reason=news.reason,
-            since=now - news.at,
-            round_trip=None if link is None else link.round_trip,
-            path="" if link is None else link.path,
-            address="" if link is None else str(link.remote),
-            addresses=tuple(str(address) for address in exit_.addresses),
-            sources=("static",),
-            streams=streams,
-            load=None if link is None else LoadSnapshot(state.streams, state.cpu, state.limit),
-            agent="" if exit_.statement is None else exit_.statement.agent_version,
+    def _exits(self) -> tuple[ExitSnapshot, ...]:
+        """Those with a link first, then those that the configuration names, then some of the others."""
+        pool = self._client.pool
+        in_order = sorted(
+            pool.exits.values(),
+            key=lambda exit_: (exit_.link is None, exit_.address.preference, -exit_.attempt),
         )
-
-    def _state_of(self, exit_: Exit, ever_heard_of: bool) -> str:
-        if exit_.link is None:
-            return "down" if ever_heard_of else "connecting"
-        if exit_.state.draining:
-            return "draining"
-        return "suspect" if exit_.health.suspect(self._loop.time()) else "healthy"
-
-    def _connection(self, connection: SocksConnection) -> ConnectionSnapshot | None:
-        request, splice = connection.request, connection.splice
-        if request is None:
-            return None
         now = self._loop.time()
-        return ConnectionSnapshot(
-            id=request.id or "",
-            destination=join_address(request.host, request.port),
-            peer=connection.peer,
-            user=request.user or "",
-            sent=0 if splice is None else splice.bytes_from_left,
-            received=0 if splice is None else splice.bytes_from_right,
-            seconds=now - connection.started,
-            idle=0.0 if splice is None else now - splice.last_activity,
-        )
+        return tuple(exit_.snapshot(now) for exit_ in in_order[: len(pool.linked) + MAX_SHOWN])
+
+    def _candidates(self, plan: Plan, ruling: Ruling) -> tuple[CandidateSnapshot, ...]:
+        now = self._loop.time()
+        exits = self._client.pool.exits
+        ranked = [
+            CandidateSnapshot(
+                candidate.peer,
+                candidate.name,
+                place,
+                plan.describe(candidate)
+                if place <= MAX_ATTEMPTS
+                else f"{plan.describe(candidate)}; a request tries {MAX_ATTEMPTS} exits at most",
+                candidate.round_trip,
+                candidate.state.value,
+            )
+            for place, candidate in enumerate(plan.ranked, 1)
+        ]
+        chosen = {candidate.peer for candidate in plan.ranked}
+        others = [exit_ for peer, exit_ in exits.items() if peer not in chosen][:MAX_SHOWN]
+        return (*ranked, *(_left_out(exit_, ruling, now) for exit_ in others))
+
+
+def _left_out(exit_: Exit, ruling: Ruling, now: float) -> CandidateSnapshot:
+    seen = exit_.snapshot(now)
+    outside = ruling.scope.why_not(exit_.candidate(now))
+    reason = outside or seen.reason or ("has no link" if exit_.link is None else f"is {seen.state}")
+    return CandidateSnapshot(seen.id, seen.name, None, reason, seen.round_trip, seen.state)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from bethrou import __version__
 from bethrou.cli.running_node import RunningNode
+from bethrou.config import NodeConfig
 from bethrou.errors import Failure, NotOffered, RequestError
 from bethrou.events import Emit, Event, LinkClosed, LinkOpened
 from bethrou.net.link import Link
@@ -17,15 +18,27 @@ from bethrou.wire.proxy_request import join_address
 
 
 class ControlOfNode:
-    """The control of `node`, which emits its events to `feed`. To be made when the node is."""
+    """The control of `node`, which emits its events to `feed`. To be made when the node is.
+
+    `read` gives the configuration as it is in its file now; None where there is no file. `stop` ends the program as a
+    signal would.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, node: RunningNode, network: str, feed: EventFeed
+        self,
+        loop: asyncio.AbstractEventLoop,
+        node: RunningNode,
+        network: str,
+        feed: EventFeed,
+        stop: Callable[[], None],
+        read: Callable[[], NodeConfig] | None = None,
     ) -> None:
         self._loop = loop
         self._node = node
         self._network = network
         self._feed = feed
+        self._stop = stop
+        self._read = read
         self._started = loop.time()
         self._since: dict[str, float] = {}
         """When each member's link came up, in the loop's seconds, by the member's address."""
@@ -44,6 +57,8 @@ class ControlOfNode:
             draining=node.draining,
             listening=() if node.draining else tuple(str(address) for address in node.addresses),
             connections=node.active,
+            exits_known=sum(entry.is_exit for entry in node.discovery.directory.entries.values()),
+            sources=node.discovery.snapshots(),
             members=tuple(
                 self._member(link, streams[str(peer)])
                 for peer, links in node.host.links.items()
@@ -74,12 +89,14 @@ class ControlOfNode:
         raise NotOffered("a node chooses no exits: ask a client")
 
     async def reload(self) -> Sequence[str]:
-        """A node has options only."""
-        raise NotOffered("a node has no configuration file: restart it with other options")
+        """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
+        if self._read is None:
+            raise NotOffered("a node without --config has no file to read: restart it with other options")
+        return self._node.reload(self._read())
 
     def drain(self) -> None:
-        """Take no new links and requests, and tell the members."""
-        self._node.drain()
+        """Tell the members, take nothing new, and end when what is carried has finished."""
+        self._stop()
 
     def close_connection(self, id: str) -> bool:  # noqa: A002 - the snapshot's word
         """End a request that is being carried; one whose destination is still dialled cannot be ended."""

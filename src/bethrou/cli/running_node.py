@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from bethrou.cli.link_events import AGENT, host_events
 from bethrou.cli.node_discovery import NodeDiscovery
@@ -25,7 +27,10 @@ from bethrou.wire.psk import NetworkKey
 
 
 class RunningNode:
-    """An exit node at work. Raises `UserError`s at construction when it cannot listen."""
+    """An exit node at work. Raises `UserError`s at construction when it cannot listen.
+
+    `state` is the directory in which it remembers other nodes; `warn` takes a line about trouble with that.
+    """
 
     def __init__(
         self,
@@ -34,8 +39,12 @@ class RunningNode:
         network_key: NetworkKey,
         identity: Identity,
         emit: Emit,
+        state: Path | None = None,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._loop = loop
+        self.config = config
+        """As it is obeyed now."""
         self._own = OwnAddresses(loop.time())
         self._resolver = open_resolver(config.resolver, loop.time)
         self.host = Host(
@@ -57,7 +66,7 @@ class RunningNode:
         self._state = StateService(loop, config.grace, config.name or "", config.tags, time.process_time)
         self.host.handle(STATE_PROTOCOL, self._state.serve)
         self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
-        self.discovery = NodeDiscovery(loop, self.host, config, identity, emit)
+        self.discovery = NodeDiscovery(loop, self.host, config, network_key, identity, emit, state, warn)
 
     @property
     def reachable_at(self) -> list[Multiaddr]:
@@ -78,6 +87,18 @@ class RunningNode:
     def draining(self) -> bool:
         """Whether no new requests are taken."""
         return self._state.draining
+
+    def reload(self, config: NodeConfig) -> list[str]:
+        """Obey `config` from now on; no connection is dropped. What has changed, a line each.
+
+        Raises ConfigError when it cannot be obeyed; then nothing has changed.
+        """
+        before = self.config
+        self.discovery.configure(config)
+        self._policy = dataclasses.replace(self._policy, allow=config.allow, deny=config.deny)
+        self._state.describe(config.grace, config.name or "", config.tags)
+        self.config = config
+        return _differences(before, config)
 
     def drain(self) -> None:
         """Take no new links and requests; tell the members."""
@@ -104,3 +125,16 @@ class RunningNode:
             self._policy = dataclasses.replace(self._policy, own_addresses=own)
         denial = self._policy.judge(address, port)
         return None if denial is None else denial.reason
+
+
+_OBEYED = ("allow", "deny", "grace", "name", "tags", "discovery", "peers")
+_AT_START = ("listen", "key", "identity", "resolver", "log", "relay_mode", "connect_relay")
+
+
+def _differences(before: NodeConfig, after: NodeConfig) -> list[str]:
+    """What has changed, and what will only at the next start."""
+    was, now = dict(before), dict(after)
+    lines = [f"{field}: changed" for field in _OBEYED if was[field] != now[field]]
+    return lines + [
+        f"{field}: changed, but a restart is needed for it" for field in _AT_START if was[field] != now[field]
+    ]

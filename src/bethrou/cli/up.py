@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -112,7 +112,7 @@ class _Network:
         loop = asyncio.get_running_loop()
         signals = Signals(loop, (*STOP_SIGNALS, signal.SIGHUP))
         say(f"Starting a private network: exit node {self._identity.peer_id}")
-        both, endpoint = self._start(loop)
+        both, endpoint = self._start(loop, signals.stop)
         announcing = loop.create_task(self._announce(both.client), name="announce")
         settle()
         await signals.first.wait()
@@ -124,7 +124,9 @@ class _Network:
         self._directory.release()
         say("Stopped; the keys are kept.")
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> tuple[_Both, ControlEndpoint | None]:
+    def _start(
+        self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]
+    ) -> tuple[_Both, ControlEndpoint | None]:
         hide = self._config.log.hide_destinations
         of_node = EventLog(self._log, NODE_WORDS, time.monotonic, hide)
         of_client = EventFeed(EventLog(self._log, CLIENT_WORDS, time.monotonic, hide))
@@ -140,7 +142,7 @@ class _Network:
         except UserError as error:
             raise ConfigError(f"--socks: {error}; choose another HOST:PORT") from None
         self._write_client_yaml(node)
-        control = ControlOfClient(loop, client, config, self._key.fingerprint, of_client)
+        control = ControlOfClient(loop, client, self._key.fingerprint, of_client, stop)
         endpoint = ControlEndpoint.offer(loop, self._directory, control, of_client, self._log)
         return _Both(node, client), endpoint
 

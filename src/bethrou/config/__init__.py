@@ -1,7 +1,7 @@
 """The configuration: read once, checked, frozen, passed in. Nothing here reads the environment."""
 
 from bethrou.config.fields import LogFormat, LogLevel, StickyBy, Strategy
-from bethrou.config.load import load_client_config, node_config
+from bethrou.config.load import load_client_config, load_node_config, node_config
 from bethrou.config.models import (
     ClientConfig,
     DiscoveryConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "Strategy",
     "Use",
     "load_client_config",
+    "load_node_config",
     "node_config",
     "parse_address_rule",
     "parse_listen",

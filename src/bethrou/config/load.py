@@ -38,6 +38,24 @@ def load_client_config(path: str | Path, options: Mapping[str, Any] | None = Non
     `options` (keys as the fields of ClientOptions) take the place of what the file says.
     """
     given = check(ClientOptions, options or {}, "", options=True).as_configuration()
+    data, name = _read_mapping(path, "nodes")
+    return check(ClientConfig, _overlaid(data, given), f"{name}: ")
+
+
+def load_node_config(path: str | Path | None, options: Mapping[str, Any]) -> NodeConfig:
+    """Read and check node.yaml, if there is one; `options` (keys as the fields of NodeConfig) take the place of what it
+    says. Raises ConfigError naming the file or the option.
+    """
+    if path is None:
+        return node_config(options)
+    # so that what is wrong with an option is said of the option; a block may be whole only together with the file
+    node_config({field: value for field, value in options.items() if field != "discovery"})
+    data, name = _read_mapping(path, "listen")
+    return check(NodeConfig, _overlaid(data, options), f"{name}: ")
+
+
+def _read_mapping(path: str | Path, example: str) -> tuple[dict[str, Any], str]:
+    """The keys of a file, and the file's name for errors."""
     name = printable(str(path))
     text = _read_text(path, name)
     try:
@@ -45,10 +63,10 @@ def load_client_config(path: str | Path, options: Mapping[str, Any] | None = Non
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     if data is None:
-        raise ConfigError(f"{name}: the file is empty; it needs at least nodes")
+        raise ConfigError(f"{name}: the file is empty; it needs at least {example}")
     if not isinstance(data, dict):
-        raise ConfigError(f"{name}: must consist of keys such as nodes: and server:, not of {_kind(data)}")
-    return check(ClientConfig, _overlaid(data, given), f"{name}: ")
+        raise ConfigError(f"{name}: must consist of keys such as {example}:, not of {_kind(data)}")
+    return data, name
 
 
 def node_config(options: Mapping[str, Any]) -> NodeConfig:

@@ -198,6 +198,8 @@ class ClientConfig(Block):
     """Ours: how long an application's end of sending is held back from an exit that speaks only 1.0.0."""
     grace: Duration = 30.0
     """Ours: how long open connections may go on when the client is stopped."""
+    watch: bool = False
+    """Ours: obey this file anew as soon as it changes."""
 
     @model_validator(mode="after")
     def _check(self) -> ClientConfig:
@@ -245,7 +247,7 @@ def _given(places: dict[str, Any]) -> dict[str, Any]:
 
 
 class NodeConfig(Block):
-    """The options of a node. An option `--some-name` is the field `some_name`."""
+    """The options of a node, or its node.yaml. An option `--some-name` is the field `some_name`, in both."""
 
     listen: tuple[MultiaddrField, ...] = Field(
         default=(Multiaddr.parse("/ip4/0.0.0.0/tcp/4000"),), min_length=1
@@ -269,3 +271,5 @@ class NodeConfig(Block):
     connect_relay: tuple[MultiaddrField, ...] = Field(default=(), max_length=16)
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    watch: bool = False
+    """Obey node.yaml anew as soon as it changes."""

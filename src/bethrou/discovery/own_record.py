@@ -59,6 +59,12 @@ class OwnRecord:
             self._current = self._seal() if addresses else None
         return self._current
 
+    def describe(self, name: str, tags: tuple[str, ...]) -> None:
+        """Say this of the node from now on."""
+        if (name, tags) != (self._name, self._tags):
+            self._name, self._tags = name, tags
+            self._addresses = ()  # so that there is a new record
+
     def _seal(self) -> tuple[int, bytes]:
         now = self._time_ns()
         # Two in the same nanosecond, or a clock that was set back, must not make the later one the older.

@@ -134,6 +134,14 @@ class Host:
     def handle(self, protocol: str, handler: Handler) -> None:
         """Answer streams of `protocol`. Peers that are connected are told (identify push)."""
         self._handlers[protocol] = handler
+        self._tell_protocols()
+
+    def unhandle(self, protocol: str) -> None:
+        """Answer such streams no more; those that are open stay with their handler."""
+        if self._handlers.pop(protocol, None) is not None:
+            self._tell_protocols()
+
+    def _tell_protocols(self) -> None:
         for links in self.links.values():
             for link in links:
                 self._tasks.start(self._push_identify(link), f"identify push {link.peer_id.short}")

@@ -90,7 +90,7 @@ class SocksServer:
         self._emit = emit
         self._randbytes = randbytes
         self._scratch = scratch
-        self._half_close_wait = half_close_wait
+        self.half_close_wait = half_close_wait
         self.direct: DirectDialer | None = None
         """Who dials from this machine; needed as soon as a rule says `direct`."""
         self._tasks = Tasks(loop)
@@ -200,7 +200,7 @@ class SocksServer:
             right_ended=accepted.reader.ended,
             left_lost=connection.lost,
             right_lost=accepted.reader.lost,
-            hold_fin_from_left=None if accepted.half_close else self._half_close_wait,
+            hold_fin_from_left=None if accepted.half_close else self.half_close_wait,
         )
 
     def _join_direct(
