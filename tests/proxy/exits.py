@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bethrou.proxy.candidates import Candidate
 from bethrou.proxy.plans import Memory, Plan, Wanted
@@ -49,5 +48,5 @@ class Requests:
 def but(candidates: Sequence[Candidate], place: int, **changes: object) -> list[Candidate]:
     """The same candidates, one of them changed."""
     changed = list(candidates)
-    changed[place] = replace(changed[place], **changes)  # type: ignore[arg-type]
+    changed[place] = changed[place]._replace(**changes)  # type: ignore[arg-type]
     return changed

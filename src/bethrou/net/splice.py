@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bethrou.errors import StreamReset
 from bethrou.net.tcp import end_writing
 
 
-@dataclass(frozen=True)
-class SpliceEnd:
+class SpliceEnd(NamedTuple):
     """How a splice ended. Bytes are counted as they were received."""
 
     from_left: int

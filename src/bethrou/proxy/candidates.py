@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bethrou.proxy.health import State
 from bethrou.snapshots import LoadSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An exit that could be asked now."""
+class Candidate(NamedTuple):
+    """An exit that could be asked now. (A tuple, because every request has some made.)"""
 
     peer: str
     round_trip: float = 0.0

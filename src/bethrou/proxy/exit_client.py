@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bethrou.errors import BethrouError, Failure, PeerError, RequestError, StreamReset
 from bethrou.net.link import Link
@@ -39,8 +40,7 @@ class ExitFault(Exception):
         self.counts = counts
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A request that an exit carries out: raw bytes from here on."""
 
     stream: YamuxStream
@@ -106,7 +106,7 @@ class _Conversation(ByteReader):
     here.
     """
 
-    __slots__ = ("_answered", "_attempt", "_dialog", "_limits", "_loop", "_stream", "outcome")
+    __slots__ = ("_answered", "_attempt", "_dialog", "_limit", "_limits", "_loop", "_stream", "outcome")
 
     def __init__(
         self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue, attempt: Attempt
@@ -117,6 +117,8 @@ class _Conversation(ByteReader):
         self._attempt = attempt
         self._dialog = dialog
         self._limits = limits
+        self._limit = first
+        """The one that runs."""
         self._stream: YamuxStream | None = None
         self._answered = False
         first.start(self, self._not_taken if first is limits.take else self._no_answer)
@@ -140,8 +142,7 @@ class _Conversation(ByteReader):
 
     def finish(self, carried_out: bool) -> None:
         """Stop the clock; end the stream unless the request is carried out."""
-        self._limits.take.stop(self)
-        self._limits.answer.stop(self)
+        self._limit.stop(self)
         if not carried_out:
             if not self.outcome.cancel() and not self.outcome.cancelled():
                 self.outcome.exception()  # seen, or given up together with the request: nobody else asks for it
@@ -158,8 +159,9 @@ class _Conversation(ByteReader):
             answer = self._dialog.receive(data)
             if isinstance(answer, Dialing):
                 self._attempt.took = self._loop.time() - self._attempt.began
-                self._limits.take.stop(self)
-                self._limits.answer.start(self, self._no_answer)
+                self._limit.stop(self)
+                self._limit = self._limits.answer
+                self._limit.start(self, self._no_answer)
                 answer = self._dialog.receive(b"")
         except PeerError as error:
             self._fail(ExitFault(str(error)))

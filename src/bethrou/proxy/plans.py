@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bethrou.config.fields import StickyBy
 from bethrou.proxy.candidates import ANY_EXIT, Candidate, Scope
@@ -21,8 +20,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a strategy has to know of the request."""
 
     host: str = ""
@@ -37,8 +35,7 @@ class Wanted:
     sticky_by: StickyBy = StickyBy.DESTINATION
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The order in which exits are asked, and why."""
 
     strategy: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bethrou.config import Action, RoutingConfig, RoutingRule, StickyBy
 from bethrou.errors import Failure, RequestError
@@ -27,8 +27,7 @@ from bethrou.wire.proxy_request import ProxyRequest
 from bethrou.wire.user_name import UserName
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """A request that `exit` carries out; to be given to `Router.finished` when it is over."""
 
     exit: Exit

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bethrou.config import Action
 from bethrou.errors import DecodeError, Failure, RequestError
@@ -256,8 +256,7 @@ class SocksServer:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """The request of a connection."""
 
     request: ProxyRequest

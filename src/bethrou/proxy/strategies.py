@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from bethrou.config.fields import StickyBy
 from bethrou.proxy.candidates import Candidate
@@ -26,8 +26,7 @@ HEAVIEST = 4.0
 """How many times as often `least-loaded` asks an exit that says it has nothing to do as one that says it is full."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """All that a strategy decides by."""
 
     candidates: Sequence[Candidate]
@@ -37,8 +36,7 @@ class Case:
     rng: random.Random
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(NamedTuple):
     """A strategy's answer."""
 
     ranked: Sequence[Candidate]
@@ -76,8 +74,13 @@ def random_order(case: Case) -> Ranking:
     Spreads load and traces without remembering anything. Takes no notice of distance, so that half of the requests
     are slower than they need to be.
     """
-    drawn = case.rng.sample(case.candidates, len(case.candidates))
-    return Ranking(_by_rank(drawn), lambda candidate: "drawn by chance")
+    drawn = list(case.candidates)
+    case.rng.shuffle(drawn)
+    return Ranking(_by_rank(drawn), _drawn_by_chance)
+
+
+def _drawn_by_chance(_candidate: Candidate) -> str:
+    return "drawn by chance"
 
 
 def round_robin_order(case: Case) -> Ranking:
