@@ -184,6 +184,29 @@ async def test_the_exits_that_the_configuration_names_come_first_and_come_back()
         await until(lambda: list(it.pool.linked) == [str(it.exit.peer_id)])
 
 
+async def test_the_first_of_the_exits_that_the_configuration_names_comes_back_to_a_full_pool() -> None:
+    async with scene() as it, AsyncExitStack() as stack:
+        others = [Member(f"exit {number}") for number in range(2)]
+        for exit_ in others:
+            stack.push_async_callback(exit_.close)
+        in_order = [it.exit, *others]
+        it.pool = it.pool_of(
+            *(
+                ExitAddress(exit_.peer_id, (exit_.address,), preference=place)
+                for place, exit_ in enumerate(in_order)
+            )
+        )
+        it.pool.size = 2
+        it.pool._roster.remove(it.known)
+        it.pool.start()
+        await until(lambda: len(it.pool.linked) == 2 and not it.pool._dials)
+        assert not it.known.usable
+        it.pool._roster.put(it.known, asyncio.get_running_loop().time())
+        it.pool._fill()
+        await until(lambda: it.known.usable and len(it.pool.linked) == 2)
+        assert set(it.pool.linked) == {str(exit_.peer_id) for exit_ in in_order[:2]}
+
+
 async def test_an_exit_that_a_request_asks_for_is_connected_although_the_pool_is_full() -> None:
     async with scene() as it, AsyncExitStack() as stack:
         other = Member("another")

@@ -23,7 +23,7 @@ from bethrou.net.host import Host
 from bethrou.net.link import Link
 from bethrou.net.tasks import Tasks
 from bethrou.proxy.candidates import ANY_EXIT, Candidate, Scope
-from bethrou.proxy.exit import Exit, ExitAddress
+from bethrou.proxy.exit import DISCOVERED, Exit, ExitAddress
 from bethrou.proxy.exit_link import follow_state
 from bethrou.proxy.health import Health, State
 from bethrou.proxy.roster import Roster
@@ -54,6 +54,9 @@ everything hold nobody up; `MAX_SLOW_DIALS` bounds them."""
 
 SLOW_DIAL = 1.0
 MAX_SLOW_DIALS = 64
+
+LOOK = 1.0
+"""Seconds between two looks at whether there is room for exits that wait."""
 
 MAX_EXTRA = 8
 """Links beyond the pool's size that load, trouble or a request for a certain exit may have opened."""
@@ -251,9 +254,9 @@ class Pool:
             self._timer.cancel()
             self._timer = None
         due = self._roster.next_due(now)
-        if due is not None and (due > now or self._dials or self._preferred() < self.size):
-            # when one is due already, a dial has to become a slow one first, or one that is preferred due
-            self._timer = self._loop.call_later(due - now if due > now else SLOW_DIAL, self._fill)
+        if due is not None:
+            # when one is due already there is no room for it; one that has its place may be due later
+            self._timer = self._loop.call_later(due - now if due > now else LOOK, self._fill)
 
     def _next(self, now: float) -> Exit | None:
         slow = sum(now - began >= SLOW_DIAL for began in self._dials.values())
@@ -262,11 +265,8 @@ class Pool:
         missing = self._target() - len(self.linked) - (len(self._dials) - slow)
         if missing > 0 or not self.linked:
             return self._roster.take(now)
-        return self._roster.take(now, preferred_only=True) if self._preferred() < self.size else None
-
-    def _preferred(self) -> int:
-        """Exits that the configuration names, and that have a link or are being dialled."""
-        return sum(exit_.address.preferred for exit_ in (*self.linked.values(), *self._dials))
+        places = sorted(exit_.address.preference for exit_ in (*self.linked.values(), *self._dials))
+        return self._roster.take(now, below=min(DISCOVERED, places[self.size - 1]))
 
     def _target(self) -> int:
         """How many links there should be: more while some of them are of little use, or all are busy."""

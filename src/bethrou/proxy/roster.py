@@ -40,13 +40,16 @@ class Roster:
         """Do not dial it."""
         self._tickets.pop(exit_, None)
 
-    def take(self, now: float, preferred_only: bool = False) -> Exit | None:
-        """The one to be dialled now, which is then no longer here; None when none is due."""
+    def take(self, now: float, below: int | None = None) -> Exit | None:
+        """The one to be dialled now, which is then no longer here; None when none is due.
+
+        With `below`, only one whose place in the configuration is in front of that.
+        """
         self._ripen(now)
         while self._ready:
-            discovered, _, _, serial, exit_ = self._ready[0]
+            serial, exit_ = self._ready[0][3:]
             if self._tickets.get(exit_) == serial:
-                if preferred_only and discovered:
+                if below is not None and exit_.address.preference >= below:
                     return None
                 del self._tickets[exit_]
                 heapq.heappop(self._ready)
