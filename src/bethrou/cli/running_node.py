@@ -63,6 +63,8 @@ class RunningNode:
         """Where it listens, ports chosen."""
         ports = frozenset(port for address in self.addresses if (port := address.tcp_port) is not None)
         self._policy = Policy(allow=config.allow, deny=config.deny, own_ports=ports)
+        self._judged_with: tuple[frozenset[Address], frozenset[Address]] = (frozenset(), frozenset())
+        """This machine's addresses and those that peers see, as the policy has them; compared as objects."""
         self._state = StateService(loop, config.grace, config.name or "", config.tags, time.process_time)
         self.host.handle(STATE_PROTOCOL, self._state.serve)
         self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
@@ -118,11 +120,10 @@ class RunningNode:
         await self._resolver.close()
 
     def _judge(self, address: Address, port: int) -> str | None:
-        own = self._own.current(self._loop.time())
-        if self.host.observed.believed:
-            own |= self.host.observed.believed
-        if own != self._policy.own_addresses:
-            self._policy = dataclasses.replace(self._policy, own_addresses=own)
+        own, seen_at = self._own.current(self._loop.time()), self.host.observed.believed
+        if self._judged_with[0] is not own or self._judged_with[1] is not seen_at:
+            self._judged_with = (own, seen_at)
+            self._policy = dataclasses.replace(self._policy, own_addresses=own | seen_at)
         denial = self._policy.judge(address, port)
         return None if denial is None else denial.reason
 
