@@ -2,7 +2,8 @@
 
 `[user][,key=value]...`, split at commas; a first part with `=` means that there is no user. Keys: exit, tag,
 strategy, session, ttl; each at most once; values of 1 to 64 of A-Z a-z 0-9 . _ ~ -. So `bob,tag=eu,session=7`
-is bob, who wants the same exit with the tag eu for all requests of session 7. The same in HTTP Basic.
+is bob, who wants the same exit with the tag eu for all requests of session 7. `ttl` says how long a session lasts, and
+nothing where there is none: a name that is put together of parts may always have it. The same in HTTP Basic.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class UserName:
     strategy: str | None = None
     session: str | None = None
     ttl: int | None = None
-    """Seconds for which `session` keeps its exit; written as a number, or with one of s, m, h, d behind it."""
+    """Seconds for which `session` keeps its exit, if there is one; written as a number, or with s, m, h or d behind."""
 
     @classmethod
     def parse(cls, raw: bytes) -> UserName:
