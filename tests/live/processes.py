@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -103,6 +104,15 @@ class Program:
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    async def ended(self, timeout: float = PATIENCE) -> int:
+        """Wait for its end; its exit status."""
+        return await asyncio.to_thread(self._process.wait, timeout)
 
     def kill(self) -> None:
         """End it without a chance to say goodbye."""
