@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 
 from bethrou.errors import DecodeError
+from bethrou.wire.labels import is_label
 
 MAX_TTL = 7 * 86400
 """Longest time in seconds for which a session can be pinned."""
 
 _KEYS = frozenset({"exit", "tag", "strategy", "session", "ttl"})
-_VALUE = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _TTL = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -72,7 +72,7 @@ def _split_option(option: str) -> tuple[str, str]:
     if key not in _KEYS:
         # Cut short: what is meant as a key may be anything, and this goes to the log.
         raise DecodeError(f"user name has the unknown key {key[:20]!a}")
-    if not _VALUE.fullmatch(value):
+    if not is_label(value):
         raise DecodeError(f"user name has a bad value for the key {key!r}")
     return key, value
 
