@@ -14,6 +14,7 @@ from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_client import ControlOfClient
 from bethrou.cli.lifecycle import Signals, drain_and_close
 from bethrou.cli.process import prepare_cipher, run_loop, settle
+from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.said import say
@@ -40,6 +41,7 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
     def read() -> ClientConfig:
         config = load_client_config(path, options)
         _refuse_later_features(config, printable(path))
+        check_redis(config.discovery, f"{printable(path)}: ")
         return config
 
     config = read()
