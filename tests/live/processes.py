@@ -88,6 +88,12 @@ class Program:
         """Files and sockets that it has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    @property
+    def memory(self) -> int:
+        """Bytes of it that are in memory, libraries that it shares with others included."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
     def allow_descriptors(self, count: int) -> None:
         """From now on it may have so many open, and no more."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
