@@ -200,7 +200,7 @@ class _Conversation(ByteReader):
         self._fail(ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s"))
 
     def _no_answer(self) -> None:
-        self._fail(NoAnswer(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:.0f} s"))
+        self._fail(NoAnswer(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:g} s"))
 
 
 def _fault_of(error: Exception | None, dialog: AnyRequestDialog) -> ExitFault:
