@@ -1,4 +1,4 @@
-"""What a router holds against an exit, or for it, and where it keeps sessions: with exits that say what they are told."""
+"""What a router holds against an exit, or for it, and where it keeps sessions: with exits that do as they are told."""
 
 from __future__ import annotations
 
