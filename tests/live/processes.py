@@ -199,6 +199,12 @@ class Programs:
             NodeProgram(self._new_folder(), "--allow", "127.0.0.0/8", "--allow", "::1", *arguments, **options)
         )
 
+    def node_of(self, **config: Any) -> NodeProgram:
+        """A node with a node.yaml, which permits what that says."""
+        folder = self._new_folder()
+        (folder / "node.yaml").write_text(json.dumps(config))  # JSON is YAML
+        return self._keep(NodeProgram(folder, "--config", "node.yaml"))
+
     def again(self, node: NodeProgram, *arguments: str) -> NodeProgram:
         """A node that has ended, started once more: same identity, same port."""
         listen, _, _ = node.address.partition("/p2p/")

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from bethrou.cli import keyfiles
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_node import ControlOfNode
-from bethrou.cli.lifecycle import Signals, drain_and_close
+from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
@@ -72,7 +72,7 @@ async def _serve(
     log: logs.Logger,
 ) -> None:
     loop = asyncio.get_running_loop()
-    signals = Signals(loop)
+    signals = Signals(loop, WITH_HANGUP if on_terminal() else STOP_SIGNALS)
     feed = EventFeed(EventLog(log, NODE_WORDS, time.monotonic, config.log.hide_destinations))
     node = RunningNode(
         loop, config, key, identity, feed, state.path if state is not None else None, log.warning
