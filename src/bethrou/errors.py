@@ -20,6 +20,7 @@
         - `StreamReset`: a stream was ended at once; carries the RST code
         - `AccessRefused`: a server that was asked for help turns us away, and will until somebody changes something
     - `RequestError`: a proxied request was not carried out; carries a `Failure`
+        - `NoAnswer`: the exit had not answered when our time was up, nor said that its own was
     - `ControlError`: a running program could not be asked through its control socket
         - `NotRunning`: there is none; the command ends with status 3
 
@@ -148,6 +149,10 @@ class RequestError(BethrouError):
         super().__init__(message)
         self.failure = failure
         self.exit = exit
+
+
+class NoAnswer(RequestError):
+    """The exit had not answered when our time was up: its fault or the destination's, nobody knows."""
 
 
 class ControlError(BethrouError):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cli.commands import argv, run
-from live.applications import application, open_application
+from live.applications import application, chatter, open_application
 from live.processes import Programs, programs
 from live.targets import echo, target
 from live.waiting import until
@@ -376,7 +376,7 @@ async def test_a_node_and_a_client_at_work(started: Programs, machine: Machine) 
         await node.logged("request", id=connection["id"])
 
 
-async def test_a_node_that_is_drained_goes_on_until_it_is_stopped(
+async def test_a_node_that_is_drained_ends_when_what_it_carries_has_finished(
     started: Programs, machine: Machine
 ) -> None:
     node = started.node()
@@ -385,13 +385,12 @@ async def test_a_node_that_is_drained_goes_on_until_it_is_stopped(
     async with (
         target(echo) as destination,
         application(client.proxy, destination.host, destination.port) as app,
+        chatter(app),
     ):
         done = await machine.bethrou("node", "drain")
         assert done.returncode == 0
         assert "1 connection may go on" in done.stdout
         await client.logged("exit takes no new requests")
-        app.writer.write(b"hello")
-        assert await app.reader.readexactly(5) == b"hello"
         done = await machine.bethrou("status", "--node", "--check")
         assert (done.returncode, done.stdout) == (
             1,
@@ -399,7 +398,18 @@ async def test_a_node_that_is_drained_goes_on_until_it_is_stopped(
         )
         done = await machine.bethrou("status", "--client", "--check")
         assert (done.returncode, done.stdout) == (1, "client without an exit: 0 of 1 exit can be used\n")
-    assert node.stop() == 0
+        assert node.running
+    assert await node.ended() == 0
+
+
+async def test_a_client_with_nothing_to_finish_ends_at_once(started: Programs, machine: Machine) -> None:
+    client = started.client([started.node()])
+    await client.connected()
+    done = await machine.bethrou("client", "drain")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 connections may go on" in done.stdout
+    assert await client.ended() == 0
+    assert (await machine.bethrou("status", "--client")).returncode == NOTHING_RUNS
 
 
 async def test_up_answers_as_its_client(machine: Machine) -> None:

@@ -223,7 +223,7 @@ def test_no_exits_at_all_are_refused(refusal, load) -> None:
     [
         (b"", "the file is empty"),
         (b"# nothing\n", "the file is empty"),
-        (b"- a\n", "must consist of keys such as nodes: and server:, not of a list of 1"),
+        (b"- a\n", "must consist of keys such as nodes:, not of a list of 1"),
         (b"just words\n", 'not of "just words"'),
         (b"a: 1\nb: \xff\n", "line 2: is not UTF-8 text"),
         ("nodes: []".encode("utf-16"), "line 1: is not UTF-8 text"),

@@ -122,6 +122,33 @@ async def application(
             await app.writer.wait_closed()
 
 
+async def echoed(app: Application, data: bytes) -> bytes:
+    """What comes back for `data`."""
+    app.writer.write(data)
+    async with asyncio.timeout(PATIENCE):
+        return await app.reader.readexactly(len(data))
+
+
+@contextlib.asynccontextmanager
+async def chatter(app: Application) -> AsyncIterator[None]:
+    """Keep bytes moving on a connection: it does not count as finished."""
+    enough = asyncio.Event()
+
+    async def talk() -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while not enough.is_set():
+                await echoed(app, b"still here")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), 0.2)
+
+    task = asyncio.create_task(talk())
+    try:
+        yield
+    finally:
+        enough.set()
+        await task
+
+
 async def refusal(proxy: tuple[str, int], host: str, port: int) -> int:
     """The code with which a request is refused."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -87,6 +88,12 @@ class Program:
         """Files and sockets that it has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    @property
+    def memory(self) -> int:
+        """Bytes of it that are in memory, libraries that it shares with others included."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
     def allow_descriptors(self, count: int) -> None:
         """From now on it may have so many open, and no more."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
@@ -103,6 +110,15 @@ class Program:
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    async def ended(self, timeout: float = PATIENCE) -> int:
+        """Wait for its end; its exit status."""
+        return await asyncio.to_thread(self._process.wait, timeout)
 
     def kill(self) -> None:
         """End it without a chance to say goodbye."""
@@ -182,6 +198,12 @@ class Programs:
         return self._keep(
             NodeProgram(self._new_folder(), "--allow", "127.0.0.0/8", "--allow", "::1", *arguments, **options)
         )
+
+    def node_of(self, **config: Any) -> NodeProgram:
+        """A node with a node.yaml, which permits what that says."""
+        folder = self._new_folder()
+        (folder / "node.yaml").write_text(json.dumps(config))  # JSON is YAML
+        return self._keep(NodeProgram(folder, "--config", "node.yaml"))
 
     def again(self, node: NodeProgram, *arguments: str) -> NodeProgram:
         """A node that has ended, started once more: same identity, same port."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -160,11 +161,41 @@ async def test_of_many_exits_only_so_many_are_connected() -> None:
         for exit_ in exits:
             stack.push_async_callback(exit_.close)
         it.pool = it.pool_of(*(ExitAddress(exit_.peer_id, (exit_.address,)) for exit_ in exits))
-        it.pool.size = 3
+        it.pool.resize(3)
         it.pool.start()
         await until(lambda: len(it.pool.linked) >= 3 and not it.pool._dials)
         await until(lambda: len(it.pool.linked) == 3)
         assert len(it.pool.exits) == 6
+
+
+async def test_a_new_size_counts_at_once() -> None:
+    async with scene() as it, AsyncExitStack() as stack:
+        exits = [Member(f"exit {number}") for number in range(4)]
+        for exit_ in exits:
+            stack.push_async_callback(exit_.close)
+        it.pool = it.pool_of(*(ExitAddress(exit_.peer_id, (exit_.address,)) for exit_ in exits))
+        it.pool.resize(1)
+        it.pool.start()
+        await until(lambda: len(it.pool.linked) == 1 and not it.pool._dials)
+        it.pool.resize(4)
+        await until(lambda: len(it.pool.linked) == 4)
+        it.pool.resize(2)
+        await until(lambda: len(it.pool.linked) == 2)
+        assert len(it.pool.candidates()) == 2
+
+
+async def test_an_exit_that_the_configuration_comes_to_name_is_dialled_next() -> None:
+    async with scene() as it, AsyncExitStack() as stack:
+        exits = [Member(f"exit {number}") for number in range(4)]
+        for exit_ in exits:
+            stack.push_async_callback(exit_.close)
+        it.pool = it.pool_of(*(ExitAddress(exit_.peer_id, (exit_.address,)) for exit_ in exits))
+        it.pool.resize(1)
+        it.pool.start()
+        await until(lambda: len(it.pool.linked) == 1 and not it.pool._dials)
+        idle = next(exit_ for exit_ in it.pool.exits.values() if exit_.link is None)
+        it.pool.know([replace(idle.address, preference=0)])
+        await until(lambda: list(it.pool.linked.values()) == [idle])
 
 
 async def test_the_exits_that_the_configuration_names_come_first_and_come_back() -> None:
@@ -174,7 +205,7 @@ async def test_the_exits_that_the_configuration_names_come_first_and_come_back()
             stack.push_async_callback(exit_.close)
         named = ExitAddress(it.exit.peer_id, (it.exit.address,), preference=0)
         it.pool = it.pool_of(named, *(ExitAddress(exit_.peer_id, (exit_.address,)) for exit_ in others))
-        it.pool.size = 1
+        it.pool.resize(1)
         it.pool._roster.remove(it.known)
         it.pool.start()
         await until(lambda: len(it.pool.linked) == 1 and not it.pool._dials)
@@ -213,7 +244,7 @@ async def test_an_exit_that_a_request_asks_for_is_connected_although_the_pool_is
         stack.push_async_callback(other.close)
         first = ExitAddress(it.exit.peer_id, (it.exit.address,), preference=0)
         it.pool = it.pool_of(first, ExitAddress(other.peer_id, (other.address,), name="berlin"))
-        it.pool.size = 1
+        it.pool.resize(1)
         it.pool.start()
         await until(lambda: it.known.usable and not it.pool._dials)
         assert await it.pool.wait_for_exit(2.0, Scope(exits=("berlin",)))
@@ -229,6 +260,24 @@ async def test_an_exit_that_nobody_knows_any_more_is_used_as_long_as_its_link_la
         assert it.known.usable
         it.exit.happenings.up[0].close()
         await until(lambda: not it.pool.exits)
+
+
+async def test_an_exit_that_nobody_knows_any_more_is_dialled_no_more() -> None:
+    async with scene() as it:
+        it.pool = it.pool_of(ExitAddress(it.exit.peer_id, (NOWHERE,)))
+        it.pool.start()
+        await until(lambda: it.pool._dials)
+        it.pool.forget(it.exit.peer_id)  # while it is being dialled
+        await until(lambda: not it.pool.exits)
+        assert not it.pool._dials
+        assert not it.pool._roster
+
+
+async def test_an_exit_without_an_address_is_a_failed_dial() -> None:
+    async with scene() as it:
+        it.pool = it.pool_of(ExitAddress(it.exit.peer_id, ()))
+        it.pool.start()
+        await until(lambda: any(isinstance(event, DialFailed) for event in it.events))
 
 
 async def test_an_exit_that_the_user_wants_no_more_finishes_what_is_on_it() -> None:

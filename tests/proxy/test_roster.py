@@ -1,112 +1,109 @@
-"""Whom to dial next."""
+"""Whom the roster gives out, against a plain list of what it was told."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
 
-from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bethrou.proxy.exit import DISCOVERED, Exit, ExitAddress
-from bethrou.proxy.roster import Roster
+from bethrou.proxy.roster import MOST_VOID, Roster
+from bethrou.wire.multiaddr import Multiaddr
 from net.hosts import identity
 
-PEERS = [identity(f"exit {number}").peer_id for number in range(12)]
+NOWHERE = Multiaddr.parse("/ip4/127.0.0.1/tcp/1")
 
 
-def exit_(number: int, preference: int = DISCOVERED, proven: bool = False) -> Exit:
-    return Exit(ExitAddress(PEERS[number], (), preference=preference, proven=proven), 0.0)
+def exit_called(name: str, preference: int = DISCOVERED, proven: bool = False) -> Exit:
+    return Exit(ExitAddress(identity(name).peer_id, (NOWHERE,), preference=preference, proven=proven), 0.0)
 
 
-def drained(roster: Roster, now: float) -> list[Exit]:
-    taken = []
-    while (one := roster.take(now)) is not None:
-        taken.append(one)
-    return taken
+NAMED, SECOND = exit_called("named", 0), exit_called("second", 1)
+PROVEN, OTHER = exit_called("proven", proven=True), exit_called("other")
+EXITS = [OTHER, PROVEN, SECOND, NAMED]
 
 
-def test_named_ones_in_their_order_then_proven_ones_then_the_others() -> None:
-    named = [exit_(0, 0), exit_(1, 1), exit_(2, 2)]
-    proven, other = exit_(3, proven=True), exit_(4)
+def rank(exit_: Exit) -> tuple[bool, int, bool]:
+    """Its place among those that are due."""
+    address = exit_.address
+    return not address.preferred, address.preference, not address.proven
+
+
+def test_the_configurations_order_then_what_worked_then_the_others() -> None:
     roster = Roster(random.Random(1))
-    for one in (other, named[2], proven, named[0], named[1]):
-        roster.put(one, 0.0)
-    assert drained(roster, 0.0) == [*named, proven, other]
-    assert len(roster) == 0
+    for exit_ in EXITS:
+        roster.put(exit_, 1.0)
+    assert roster.take(0.9) is None
+    assert [roster.take(1.0) for _ in range(5)] == [NAMED, SECOND, PROVEN, OTHER, None]
 
 
-def test_the_others_come_by_chance() -> None:
-    firsts = Counter[int]()
-    others = [exit_(number) for number in range(4)]
-    for seed in range(400):
+def test_the_others_come_in_any_order() -> None:
+    firsts = set()
+    for seed in range(20):
         roster = Roster(random.Random(seed))
-        for other in others:
-            roster.put(other, 0.0)
-        first = roster.take(0.0)
-        assert first is not None
-        firsts[others.index(first)] += 1
-    assert len(firsts) == 4
-    assert min(firsts.values()) > 60
+        for name in "abc":
+            roster.put(exit_called(name), 0.0)
+        taken = roster.take(0.0)
+        assert taken is not None
+        firsts.add(str(taken.peer))
+    assert len(firsts) == 3
 
 
-def test_none_before_it_is_due() -> None:
-    roster, late, soon = Roster(random.Random(1)), exit_(0, 0), exit_(1, 1)
-    roster.put(late, 5.0)
-    roster.put(soon, 2.0)
-    assert roster.take(1.0) is None
-    assert roster.next_due(1.0) == 2.0
-    assert roster.take(2.0) is soon
-    assert roster.next_due(2.0) == 5.0
-    assert roster.waiting() == [(5.0, late)]
+def test_what_is_said_of_one_exit_again_and_again_takes_no_more_room() -> None:
+    roster = Roster(random.Random(1))
+    for number in range(10_000):
+        roster.put(OTHER, float(number))
+        roster.next_due(float(number))
+        assert len(roster._ready) + len(roster._later) <= 2 + MOST_VOID
+    assert roster.take(10_000.0) is OTHER
+    assert roster.take(10_000.0) is None
 
 
-def test_what_is_said_last_counts() -> None:
-    roster, one = Roster(random.Random(1)), exit_(0)
-    roster.put(one, 1.0)
-    roster.put(one, 9.0)
-    assert roster.take(5.0) is None
-    roster.put(one, 3.0)
-    assert drained(roster, 9.0) == [one]
-    roster.put(one, 9.0)
-    roster.remove(one)
-    assert roster.next_due(9.0) is None
-    assert roster.take(9.0) is None
+class AnyUse(RuleBasedStateMachine):
+    """A roster of four exits beside a dictionary of when they are due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.roster = Roster(random.Random(1))
+        self.due: dict[Exit, float] = {}
+        self.now = 0.0
+
+    @rule(exit_=st.sampled_from(EXITS), delay=st.floats(0.0, 10.0), times=st.sampled_from([1, 1, 200]))
+    def put(self, exit_: Exit, delay: float, times: int) -> None:
+        for _ in range(times):
+            self.roster.put(exit_, self.now + delay)
+        self.due[exit_] = self.now + delay
+
+    @rule(exit_=st.sampled_from(EXITS))
+    def remove(self, exit_: Exit) -> None:
+        self.roster.remove(exit_)
+        self.due.pop(exit_, None)
+
+    @rule(seconds=st.floats(0.0, 10.0))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(below=st.sampled_from([None, 0, 1, DISCOVERED]))
+    def take(self, below: int | None) -> None:
+        ready = [exit_ for exit_, due in self.due.items() if due <= self.now]
+        best = min(ready, key=rank, default=None)
+        if below is not None and best is not None and best.address.preference >= below:
+            best = None
+        assert self.roster.take(self.now, below) is best
+        if best is not None:
+            del self.due[best]
+
+    @invariant()
+    def knows_who_is_next(self) -> None:
+        first = min(self.due.values(), default=None)
+        assert self.roster.next_due(self.now) == (None if first is None else max(first, self.now))
+        later = {exit_: due for exit_, due in self.due.items() if due > self.now}
+        assert {exit_: due for due, exit_ in self.roster.waiting()} == later
+        assert len(self.roster) == len(self.due)
+        assert all((exit_ in self.roster) == (exit_ in self.due) for exit_ in EXITS)
 
 
-def test_only_one_with_a_better_place_than_that() -> None:
-    roster, named, other = Roster(random.Random(1)), exit_(0, 3), exit_(1)
-    roster.put(named, 0.0)
-    roster.put(other, 0.0)
-    assert roster.take(0.0, below=3) is None
-    assert roster.take(0.0, below=4) is named
-    assert roster.take(0.0, below=DISCOVERED) is None
-    assert roster.take(0.0) is other
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 11), st.sampled_from(["put", "remove", "take"]), st.floats(0, 10)),
-        max_size=60,
-    )
-)
-def test_each_is_there_once_or_not_at_all(steps: list[tuple[int, str, float]]) -> None:
-    roster, exits = Roster(random.Random(1)), [exit_(number) for number in range(12)]
-    due: dict[Exit, float] = {}
-    now = 0.0
-    for number, step, time in steps:
-        if step == "put":
-            roster.put(exits[number], now + time)
-            due[exits[number]] = now + time
-        elif step == "remove":
-            roster.remove(exits[number])
-            due.pop(exits[number], None)
-        else:
-            now += time
-            taken = roster.take(now)
-            if taken is None:
-                assert all(when > now for when in due.values())
-            else:
-                assert due.pop(taken) <= now
-        assert len(roster) == len(due)
-        assert all((one in roster) == (one in due) for one in exits)
+TestAnyUse = AnyUse.TestCase
+TestAnyUse.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

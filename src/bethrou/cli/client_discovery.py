@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bethrou.cli.discovery_timer import ExpiryTimer
+from bethrou.cli.state_dir import CACHE_FILE
 from bethrou.config import ClientConfig, DiscoveryConfig, ExitEntry
 from bethrou.discovery.cache import Cache
 from bethrou.discovery.directory import STATIC, Directory, Entry
@@ -28,9 +29,6 @@ from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.node_record import RecordCache
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
-
-CACHE_FILE = "cache.json"
-"""The last-known-good list, in the state directory."""
 
 
 class ClientDiscovery:

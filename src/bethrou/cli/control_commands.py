@@ -95,13 +95,13 @@ def reload(wanted: Wanted) -> int:
 
 
 def drain(wanted: Wanted) -> int:
-    """Have nothing new taken."""
+    """Have nothing new taken, and the program end when what it carries has finished."""
     running = find_running(wanted)
+    status = running.status()  # afterwards there may be nobody to ask
     running.drain()
-    status = running.status()
     print(
         f"The {printable(status.role)} takes nothing new; {counted(status.connections, 'connection')} may go on.\n"
-        f"It runs until it is stopped: `bethrou status --{printable(status.role)}` shows what is left."
+        "It ends when they have finished, or when its grace is over."
     )
     return SERVES
 

@@ -45,6 +45,7 @@ class ControlOfClient:
         self._feed = feed
         self._stop = stop
         self._read = read
+        self._one_at_a_time = asyncio.Lock()
         self._started = loop.time()
 
     def status(self) -> StatusSnapshot:
@@ -98,7 +99,9 @@ class ControlOfClient:
         """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
         if self._read is None:
             raise NotOffered("this client has no configuration file")
-        return self._client.reload(self._read())
+        async with self._one_at_a_time:
+            # thousands of exits take a second to read, and what is carried should not wait for that
+            return self._client.reload(await asyncio.to_thread(self._read))
 
     def drain(self) -> None:
         """Take no new applications, and end when those that are here have finished."""

@@ -39,6 +39,7 @@ class ControlOfNode:
         self._feed = feed
         self._stop = stop
         self._read = read
+        self._one_at_a_time = asyncio.Lock()
         self._started = loop.time()
         self._since: dict[str, float] = {}
         """When each member's link came up, in the loop's seconds, by the member's address."""
@@ -92,7 +93,8 @@ class ControlOfNode:
         """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
         if self._read is None:
             raise NotOffered("a node without --config has no file to read: restart it with other options")
-        return self._node.reload(self._read())
+        async with self._one_at_a_time:
+            return self._node.reload(await asyncio.to_thread(self._read))
 
     def drain(self) -> None:
         """Tell the members, take nothing new, and end when what is carried has finished."""

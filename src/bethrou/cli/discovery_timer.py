@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from bethrou.discovery.directory import Directory
 
@@ -12,14 +11,11 @@ LOOK = 1.0
 
 
 class ExpiryTimer:
-    """Looks after `directory` until `close`; `then` is called after each look."""
+    """Looks after `directory` until `close`."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, directory: Directory, then: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Directory) -> None:
         self._loop = loop
         self._directory = directory
-        self._then = then
         self._timer = loop.call_later(LOOK, self._look)
 
     def close(self) -> None:
@@ -29,4 +25,3 @@ class ExpiryTimer:
     def _look(self) -> None:
         self._timer = self._loop.call_later(LOOK, self._look)
         self._directory.expire()
-        self._then()

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bethrou.cli.client_discovery import CACHE_FILE
 from bethrou.cli.discovery_timer import ExpiryTimer
 from bethrou.cli.link_events import AGENT
+from bethrou.cli.state_dir import CACHE_FILE
 from bethrou.config import DiscoveryConfig, NodeConfig
 from bethrou.discovery.cache import Cache
 from bethrou.discovery.directory import Directory

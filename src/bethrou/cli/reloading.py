@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from bethrou.cli.lifecycle import on_terminal
 from bethrou.errors import UserError
 from bethrou.net.tasks import Tasks
 from bethrou.ops.logs import Logger
@@ -22,7 +22,7 @@ LOOK = 1.0
 class Reloading:
     """Calls `reload` at SIGHUP and whenever `now` is called, one after the other, and logs what came of it.
 
-    On a terminal SIGHUP means that the terminal is gone, so it keeps its usual meaning there.
+    On a terminal SIGHUP means that the terminal is gone, which ends the program (lifecycle.py).
     """
 
     def __init__(
@@ -36,13 +36,17 @@ class Reloading:
         self._log = log
         self._tasks = Tasks(loop)
         self._one_at_a_time = asyncio.Lock()
-        self._handles_signal = not sys.stdin.isatty() if sys.stdin is not None else True
+        self._waiting = False
+        """Whether one has been asked for that has not begun: it will read what the file says then."""
+        self._handles_signal = not on_terminal()
         if self._handles_signal:
             loop.add_signal_handler(signal.SIGHUP, self.now)
 
     def now(self) -> None:
         """Obey the configuration anew."""
-        self._tasks.start(self._run(), "reload")
+        if not self._waiting:
+            self._waiting = True
+            self._tasks.start(self._run(), "reload")
 
     async def close(self) -> None:
         """Reload no more."""
@@ -52,6 +56,7 @@ class Reloading:
 
     async def _run(self) -> None:
         async with self._one_at_a_time:
+            self._waiting = False
             try:
                 lines = await self._reload()
             except UserError as error:
@@ -65,7 +70,7 @@ class FileWatch:
     """Calls `changed` when the file `path` is another one than before, while `wanted` says so.
 
     It is looked at once a second, by its time, size and number: editors replace files in so many ways that a
-    subscription would miss some.
+    subscription would miss some. One that is another one at each look is still being written: it is waited for.
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class FileWatch:
         self._path = path
         self._wanted = wanted
         self._changed = changed
-        self._seen = self._look_at_it()
+        self._obeyed = self._last = self._look_at_it()
         self._timer = loop.call_later(LOOK, self._look)
 
     def close(self) -> None:
@@ -88,11 +93,12 @@ class FileWatch:
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(LOOK, self._look)
-        if not self._wanted():
+        seen, before = self._look_at_it(), self._last
+        self._last = seen
+        if seen is None or seen != before or seen == self._obeyed:
             return
-        seen = self._look_at_it()
-        if seen is not None and seen != self._seen:
-            self._seen = seen
+        self._obeyed = seen
+        if self._wanted():
             self._changed()
 
     def _look_at_it(self) -> tuple[int, int, int] | None:

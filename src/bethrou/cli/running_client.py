@@ -115,7 +115,7 @@ class RunningClient:
         self.discovery.configure(config)
         self._allow_direct(config)
         self.router.configure(config.routing, config.rules)
-        self.pool.size = config.routing.pool
+        self.pool.resize(config.routing.pool)
         self._socks.access = _access(config)
         self._socks.half_close_wait = config.half_close_wait
         self.config = config

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from bethrou.cli import keyfiles
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_client import ControlOfClient
-from bethrou.cli.lifecycle import Signals, drain_and_close
+from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
 from bethrou.cli.process import prepare_cipher, run_loop, settle
+from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.said import say
@@ -40,6 +41,7 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
     def read() -> ClientConfig:
         config = load_client_config(path, options)
         _refuse_later_features(config, printable(path))
+        check_redis(config.discovery, f"{printable(path)}: ")
         return config
 
     config = read()
@@ -59,7 +61,7 @@ async def _serve(
     log: logs.Logger,
 ) -> None:
     loop = asyncio.get_running_loop()
-    signals = Signals(loop)
+    signals = Signals(loop, WITH_HANGUP if on_terminal() else STOP_SIGNALS)
     feed = EventFeed(EventLog(log, CLIENT_WORDS, time.monotonic, config.log.hide_destinations))
     # like Go's, a client is somebody else at each start: nothing ties its sessions together
     client = RunningClient(

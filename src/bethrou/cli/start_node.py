@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from bethrou.cli import keyfiles
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_node import ControlOfNode
-from bethrou.cli.lifecycle import Signals, drain_and_close
+from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
 from bethrou.cli.process import prepare_cipher, run_loop, settle
+from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.running_node import RunningNode
 from bethrou.cli.said import say
@@ -24,6 +25,7 @@ from bethrou.net.addresses import is_loopback, tcp_endpoint
 from bethrou.ops import logs
 from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import NODE_WORDS, EventLog
+from bethrou.printable import printable
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.psk import NetworkKey
@@ -40,6 +42,7 @@ def start_node(path: str | None, options: Mapping[str, Any], choice: StateChoice
         config = load_node_config(path, options)
         _refuse_later_features(config)
         _check_addresses(config)
+        check_redis(config.discovery, f"{printable(path)}: " if path is not None else "--discover-address: ")
         return config
 
     config = read()
@@ -69,7 +72,7 @@ async def _serve(
     log: logs.Logger,
 ) -> None:
     loop = asyncio.get_running_loop()
-    signals = Signals(loop)
+    signals = Signals(loop, WITH_HANGUP if on_terminal() else STOP_SIGNALS)
     feed = EventFeed(EventLog(log, NODE_WORDS, time.monotonic, config.log.hide_destinations))
     node = RunningNode(
         loop, config, key, identity, feed, state.path if state is not None else None, log.warning

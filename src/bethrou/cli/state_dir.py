@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bethrou.errors import ConfigError
 from bethrou.printable import printable, quoted
+from bethrou.wire.labels import LABEL_FORM, is_label
 
 MOST_INSTANCES = 32
 """Programs of a kind that are told apart by number when nobody has named them."""
 
+CACHE_FILE = "cache.json"
+"""In it: the nodes that worked the last time."""
+
 _LOCK = "lock"
-# as config.values.parse_label has it, whose package the commands that only ask have no time to load
-_NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,8 @@ class StateChoice:
     def __post_init__(self) -> None:
         if self.directory and self.instance:
             raise ConfigError("--instance: says nothing beside --dir; leave one of them out")
-        if self.instance and not _NAME.fullmatch(self.instance):
-            raise ConfigError(
-                f"--instance: {quoted(self.instance, 60)} must have 1 to 64 characters of A-Z a-z 0-9 . _ ~ -"
-            )
+        if self.instance and not is_label(self.instance):
+            raise ConfigError(f"--instance: {quoted(self.instance, 60)} must have {LABEL_FORM}")
 
     @property
     def said(self) -> bool:

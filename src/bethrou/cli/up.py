@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import NoReturn
 from bethrou.cli import keyfiles
 from bethrou.cli.control_endpoint import ControlEndpoint
 from bethrou.cli.control_of_client import ControlOfClient
-from bethrou.cli.lifecycle import STOP_SIGNALS, Signals, drain_and_close
+from bethrou.cli.lifecycle import WITH_HANGUP, Signals, drain_and_close
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.running_node import RunningNode
@@ -110,7 +109,7 @@ class _Network:
     async def serve(self) -> None:
         """Run until a signal comes, and the time it takes to stop."""
         loop = asyncio.get_running_loop()
-        signals = Signals(loop, (*STOP_SIGNALS, signal.SIGHUP))
+        signals = Signals(loop, WITH_HANGUP)
         say(f"Starting a private network: exit node {self._identity.peer_id}")
         both, endpoint = self._start(loop, signals.stop)
         announcing = loop.create_task(self._announce(both.client), name="announce")

@@ -38,7 +38,9 @@ def load_client_config(path: str | Path, options: Mapping[str, Any] | None = Non
     `options` (keys as the fields of ClientOptions) take the place of what the file says.
     """
     given = check(ClientOptions, options or {}, "", options=True).as_configuration()
-    data, name = _read_mapping(path, "nodes")
+    data, name = _read_mapping(
+        path, "nodes", "; write one with the lines that a node prints, or say --config"
+    )
     return check(ClientConfig, _overlaid(data, given), f"{name}: ")
 
 
@@ -54,10 +56,10 @@ def load_node_config(path: str | Path | None, options: Mapping[str, Any]) -> Nod
     return check(NodeConfig, _overlaid(data, options), f"{name}: ")
 
 
-def _read_mapping(path: str | Path, example: str) -> tuple[dict[str, Any], str]:
-    """The keys of a file, and the file's name for errors."""
+def _read_mapping(path: str | Path, example: str, absent: str = "") -> tuple[dict[str, Any], str]:
+    """The keys of a file, and the file's name for errors. `absent`: what to do where there is none."""
     name = printable(str(path))
-    text = _read_text(path, name)
+    text = _read_text(path, name, absent)
     try:
         data = read_yaml(text)
     except ConfigError as error:
@@ -105,16 +107,12 @@ def _overlaid(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
     return result
 
 
-def _read_text(path: str | Path, name: str) -> str:
+def _read_text(path: str | Path, name: str, absent: str) -> str:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE + 1)
     except OSError as error:
-        hint = (
-            "; write one with the lines that a node prints, or say --config"
-            if error.errno == errno.ENOENT
-            else ""
-        )
+        hint = absent if error.errno == errno.ENOENT else ""
         raise ConfigError(f"{name}: cannot be read: {error.strerror}{hint}") from error
     except ValueError as error:
         raise ConfigError(f"{name}: is no file name: {error}") from error

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bethrou.errors import ConfigError
 from bethrou.printable import quoted
+from bethrou.wire.labels import LABEL_FORM, is_label
 
 MAX_DURATION = 366 * 86400.0
 """Longest duration accepted, in seconds: a longer one is a slip of the pen, not a plan."""
@@ -25,8 +26,6 @@ _PART = re.compile(rf"({_NUMBER})({'|'.join(sorted(_UNITS, key=len, reverse=True
 _PLAIN = re.compile(_NUMBER, re.ASCII)
 _PORT = re.compile(r"\d{1,5}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
-
-_LABEL = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 
 SHOWN = 60
 """How many characters of a bad value an error repeats."""
@@ -166,8 +165,8 @@ def parse_resolver(texts: Sequence[str]) -> ResolverChoice:
 
 def parse_label(text: str) -> str:
     """Read a node's name or tag."""
-    if not _LABEL.fullmatch(text):
-        raise ConfigError(f"{quoted(text, SHOWN)} must have 1 to 64 characters of A-Z a-z 0-9 . _ ~ -")
+    if not is_label(text):
+        raise ConfigError(f"{quoted(text, SHOWN)} must have {LABEL_FORM}")
     return text
 
 

@@ -70,7 +70,7 @@ class NetworkWatch:
                 continue
         except (
             OSError
-        ):  # nothing more to read; or more was said than fits: that something was is all that matters
+        ):  # nothing more to read, or more was said than fits: all that matters is that something was
             self._soon()
 
     def _look(self) -> None:
@@ -78,10 +78,9 @@ class NetworkWatch:
         slept = self._slept()
         if slept - self._slept_then >= SLEPT:
             self._awoke = True
-            self._soon()
         self._slept_then = slept
-        if self._socket is None:
-            self._compare()
+        if self._awoke or self._socket is None:
+            self._soon()
 
     def _soon(self) -> None:
         if self._settling is None:

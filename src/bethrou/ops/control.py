@@ -34,7 +34,7 @@ class Control(Protocol):
         """
 
     def drain(self) -> None:
-        """Take nothing new; what is alive goes on."""
+        """Take nothing new, and end the program when what is alive has finished or its grace is over."""
 
     def close_connection(self, id: str) -> bool:  # noqa: A002 - the snapshot's word
         """End the connection `id` at once. False: there is none."""

@@ -29,6 +29,9 @@ REPEAT_AFTER = 60.0
 NEWS_AFTER = 10.0
 """Seconds after which it is said again when the reason is another one."""
 
+MAX_AWAY = 10_000
+"""Peers that are away and of whom it is known what was said; then the one first spoken of is forgotten."""
+
 STRANGERS_AT_ONCE = 20
 """Lines about strangers that may come at a time; they come back at one in `STRANGER_INTERVAL` seconds."""
 
@@ -117,6 +120,8 @@ class EventLog:
         news = said is None or said.is_news(event.reason, now)
         if news:
             self._away[event.peer] = _Said(event.reason, now)
+            if len(self._away) > MAX_AWAY:
+                del self._away[next(iter(self._away))]
         write = self._log.warning if news and event.preferred else self._log.debug
         write(
             "exit cannot be reached" if said is None else "exit still cannot be reached",

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bethrou.errors import BethrouError, Failure, PeerError, RequestError, StreamReset
+from bethrou.errors import BethrouError, Failure, NoAnswer, PeerError, RequestError, StreamReset
 from bethrou.net.link import Link
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
@@ -77,7 +77,8 @@ class Limits:
 async def ask(link: Link, request: ProxyRequest, limits: Limits, attempt: Attempt) -> Accepted:
     """Have the exit at the other end of `link` carry `request` out. Notes in `attempt` when the exit has taken it.
 
-    Raises `ExitFault` when another exit may be asked, and `RequestError` when the answer is final.
+    Raises `ExitFault` when another exit may be asked, and `RequestError` when the answer is final: `NoAnswer` when
+    there was none in time, which says nothing about the exit.
     """
     statement = link.statement
     protocols = statement.protocols if statement is not None else ()
@@ -201,7 +202,7 @@ class _Conversation(ByteReader):
         self._fail(ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s"))
 
     def _no_answer(self) -> None:
-        self._fail(RequestError(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:.0f} s"))
+        self._fail(NoAnswer(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:g} s"))
 
 
 def _fault_of(error: Exception | None, dialog: AnyRequestDialog) -> ExitFault:

@@ -107,7 +107,7 @@ class Pool:
         self.linked: dict[str, Exit] = {}
         """Those with a link."""
         self.size = size
-        """Links that are kept; may be changed."""
+        """Links that are kept."""
         self._loop = loop
         self._host = host
         self._emit = emit
@@ -139,6 +139,12 @@ class Pool:
                 timer.cancel()
         await self._tasks.close()
 
+    def resize(self, size: int) -> None:
+        """Keep so many links from now on."""
+        self.size = size
+        self._trim()
+        self._fill()
+
     def know(self, addresses: Iterable[ExitAddress]) -> None:
         """There are these exits, or there is something new about them."""
         now = self._loop.time()
@@ -148,10 +154,10 @@ class Pool:
                 exit_ = self.exits[str(address.peer)] = Exit(address, now)
                 self._roster.put(exit_, now)
                 continue
-            elsewhere = set(address.addresses) - set(exit_.address.addresses)
-            exit_.address = address
+            before, exit_.address = exit_.address, address
             exit_.forgotten = exit_.dismissed = False
-            if exit_ in self._roster and elsewhere:
+            elsewhere = set(address.addresses) - set(before.addresses)
+            if exit_ in self._roster and (elsewhere or address.preference != before.preference):
                 self._roster.put(exit_, now)
         self._fill()
 
@@ -277,15 +283,15 @@ class Pool:
 
     async def _connect(self, exit_: Exit) -> None:
         """Dial, and have requests go over the link until it is gone."""
-        link: Link | None = None
         try:
             link = await self._host.dial(exit_.peer, exit_.address.addresses)
         except DialError as error:
+            self._dials.pop(exit_, None)
             self._dial_failed(exit_, str(error))
             return
-        finally:
-            if link is None:
-                self._dials.pop(exit_, None)
+        except asyncio.CancelledError:
+            self._dials.pop(exit_, None)
+            raise
         up_since = self._loop.time()
         try:
             await self._use(exit_, link)
@@ -421,7 +427,9 @@ class Pool:
         )
 
     def _serve_waiters(self) -> None:
-        for waiter in [waiter for waiter in self._waiters if self._can_serve(waiter.scope)]:
+        scopes = {waiter.scope for waiter in self._waiters}  # few, although requests may be many
+        served = {scope for scope in scopes if self._can_serve(scope)}
+        for waiter in [waiter for waiter in self._waiters if waiter.scope in served]:
             self._waiters.discard(waiter)
             if not waiter.ready.done():
                 waiter.ready.set_result(None)

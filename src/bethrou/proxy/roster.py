@@ -2,7 +2,7 @@
 
 Exits that the configuration names come first, in its order; then those that worked the last time; then the others, by
 chance, so that thousands of clients do not all choose the same. One that failed waits for its turn; how long is the
-pool's business. Every operation costs the logarithm of the number of exits.
+pool's business. Every operation but `waiting` costs the logarithm of the number of exits, over many of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import heapq
 import random
 
 from bethrou.proxy.exit import Exit
+
+MOST_VOID = 64
+"""Void entries beyond the number of exits, at which all void ones are thrown away."""
 
 
 class Roster:
@@ -35,6 +38,8 @@ class Roster:
         self._serial += 1
         self._tickets[exit_] = self._serial
         heapq.heappush(self._later, (due, self._serial, exit_))
+        if len(self._ready) + len(self._later) > 2 * len(self._tickets) + MOST_VOID:
+            self._sweep()
 
     def remove(self, exit_: Exit) -> None:
         """Do not dial it."""
@@ -71,6 +76,12 @@ class Roster:
     def waiting(self) -> list[tuple[float, Exit]]:
         """Those that are not due yet, each with the time at which it is."""
         return [(due, exit_) for due, serial, exit_ in self._later if self._tickets.get(exit_) == serial]
+
+    def _sweep(self) -> None:
+        self._ready = [entry for entry in self._ready if self._tickets.get(entry[4]) == entry[3]]
+        self._later = [entry for entry in self._later if self._tickets.get(entry[2]) == entry[1]]
+        heapq.heapify(self._ready)
+        heapq.heapify(self._later)
 
     def _ripen(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:

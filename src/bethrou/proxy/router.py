@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bethrou.config import Action, RoutingConfig, RoutingRule, StickyBy
-from bethrou.errors import Failure, RequestError
+from bethrou.errors import Failure, NoAnswer, RequestError
 from bethrou.proxy import exit_client
 from bethrou.proxy.candidates import Scope, eligible
 from bethrou.proxy.exit import Exit
@@ -50,6 +50,7 @@ class Router:
         self._rng = rng
         self._memory = Memory()
         self._sessions = Sessions()
+        self._limits = exit_client.Limits(loop, routing.timeout)
         self.configure(routing, rules)
 
     def configure(self, routing: RoutingConfig, rules: Sequence[RoutingRule]) -> None:
@@ -58,8 +59,8 @@ class Router:
         self._sticky_by: StickyBy = routing.sticky_by
         self._wait = routing.wait
         self._rules = Rules(rules)
-        # requests under way keep theirs
-        self._limits = exit_client.Limits(self._loop, routing.timeout)
+        if self._limits.answer.seconds != routing.timeout:
+            self._limits = exit_client.Limits(self._loop, routing.timeout)  # requests under way keep theirs
 
     def close(self) -> None:
         """Forget the timeouts of requests under way; whoever started them ends them."""
@@ -101,15 +102,21 @@ class Router:
         if not planned.order:
             await self._await_exit(ruling.scope)
             planned = self.plan(request, name, ruling)
+        first = planned.order[0].peer if planned.order else ""
+        # before anybody is asked, so that requests of a new session that come together go together
+        self._keep_session(request, name, first)
         routed = await self._try_in_turn(planned, request)
-        if name.session is not None:
-            peer = str(routed.exit.peer)
-            self._sessions.keep(request.user or "", name.session, peer, self._loop.time(), name.ttl)
+        if (peer := str(routed.exit.peer)) != first:
+            self._keep_session(request, name, peer)
         return routed
 
     def finished(self, routed: Routed) -> None:
         """The request is over."""
         self._pool.released(routed.exit)
+
+    def _keep_session(self, request: ProxyRequest, name: UserName, peer: str) -> None:
+        if name.session is not None and peer:
+            self._sessions.keep(request.user or "", name.session, peer, self._loop.time(), name.ttl)
 
     async def _await_exit(self, scope: Scope) -> None:
         if self._pool.candidates() and not self._pool.fits_any(scope):
@@ -158,10 +165,8 @@ class Router:
                 self._pool.failed(exit_, attempt.began, str(error))
             raise
         except RequestError as error:
-            if attempt.took is not None or error.failure is not Failure.TIMEOUT:
-                self._pool.answered(
-                    exit_, attempt.took
-                )  # it took the request; the destination is what failed
+            if not isinstance(error, NoAnswer):
+                self._pool.answered(exit_, attempt.took)  # the destination is what failed
             raise RequestError(error.failure, str(error), str(exit_.peer)) from None
         finally:
             if not carried_out:
