@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -109,6 +110,11 @@ class Program:
         self._process.kill()
         self._process.wait()
 
+    async def ended(self, timeout: float = PATIENCE) -> int:
+        """Wait until it has ended by itself; its exit status."""
+        await until(lambda: self._process.poll() is not None, timeout, f"the end of {self._log}")
+        return self._process.wait()
+
     def stop(self) -> int:
         """End it as a user does, twice if it must be; its exit status."""
         if self._process.poll() is None:
@@ -157,10 +163,18 @@ class ClientProgram(Program):
         listen = {"listen": "127.0.0.1:0", **config.pop("server", {})}
         nodes = [{"addrs": [address]} for address in addresses]
         # JSON is YAML
-        (folder / "client.yaml").write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
+        self.config = folder / "client.yaml"
+        self.config.write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
         super().__init__("client", folder, *arguments)
         host, _, port = self.said(r"^SOCKS5 on (\S+),").rpartition(":")
         self.proxy = host, int(port)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Have these blocks in its client.yaml, beside those that are there. It may not have noticed yet."""
+        config = {**json.loads(self.config.read_text()), **changes}
+        beside = self.config.with_name("client.yaml.new")
+        beside.write_text(json.dumps(config))
+        beside.replace(self.config)
 
     async def connected(self, count: int = 1) -> None:
         """Wait until links to so many exits have come up."""
@@ -173,6 +187,7 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._all: list[Program] = []
+        self._numbers = itertools.count()
         key = folder / "network.key"
         key.write_bytes(NetworkKey.generate(os.urandom).format())
         key.chmod(0o600)
@@ -206,7 +221,7 @@ class Programs:
         return program
 
     def _new_folder(self) -> Path:
-        folder = self._folder / str(len(self._all))
+        folder = self._folder / str(next(self._numbers))
         folder.mkdir()
         return folder
 
