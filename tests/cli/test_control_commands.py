@@ -376,7 +376,7 @@ async def test_a_node_and_a_client_at_work(started: Programs, machine: Machine) 
         await node.logged("request", id=connection["id"])
 
 
-async def test_a_node_that_is_drained_goes_on_until_it_is_stopped(
+async def test_a_node_that_is_drained_goes_on_until_nothing_is_left(
     started: Programs, machine: Machine
 ) -> None:
     node = started.node()
@@ -399,7 +399,7 @@ async def test_a_node_that_is_drained_goes_on_until_it_is_stopped(
         )
         done = await machine.bethrou("status", "--client", "--check")
         assert (done.returncode, done.stdout) == (1, "client without an exit: 0 of 1 exit can be used\n")
-    assert node.stop() == 0
+    assert await node.ended() == 0
 
 
 async def test_up_answers_as_its_client(machine: Machine) -> None:

@@ -141,6 +141,8 @@ class Downloads:
                 count, digest = await app.receive()
         except OSError:
             return True
+        finally:
+            app.writer.close()
         if count < self._size:
             return True
         assert (count, digest) == (self._size, self._sha256)
@@ -169,7 +171,7 @@ async def downloads(
         finally:
             gate.set()
             for app in apps:
-                app.abort()
+                app.writer.transport.abort()
 
 
 def _in_halves(first: Payload, second: Payload, gate: asyncio.Event) -> Habit:

@@ -95,13 +95,14 @@ def reload(wanted: Wanted) -> int:
 
 
 def drain(wanted: Wanted) -> int:
-    """Have nothing new taken."""
+    """Have nothing new taken, and the program end after that."""
     running = find_running(wanted)
+    status = running.status()  # before: a program that carries nothing is gone at once
     running.drain()
-    status = running.status()
     print(
         f"The {printable(status.role)} takes nothing new; {counted(status.connections, 'connection')} may go on.\n"
-        f"It runs until it is stopped: `bethrou status --{printable(status.role)}` shows what is left."
+        "It ends when nothing is left, or when its grace is over: "
+        f"`bethrou status --{printable(status.role)}` shows what is left."
     )
     return SERVES
 
