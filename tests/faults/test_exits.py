@@ -195,3 +195,21 @@ async def test_destinations_that_swallow_everything_are_not_held_against_exits(
     assert not client.lines_of("exit failed")
     figures.count("requests beside them", len(running.done))
     assert figures.count("failed", len(running.failed)) == 0, running.failed
+
+
+async def test_requests_whose_only_exit_dies_before_their_first_byte_wait_for_its_return(
+    network: Network, figures: Figures
+) -> None:
+    (node,), client = await network.members(1)
+    with deaf_listener() as deaf:
+        asking = [asyncio.ensure_future(refusal(client.proxy, deaf.host, deaf.port)) for _ in range(10)]
+        await until_status(network.state / "node-0", lambda seen: seen.connections == 10)
+        node.kill()
+        await client.logged("exit down")
+        assert not any(each.done() for each in asking)
+        await network.again(node)
+        back = time.monotonic()
+        await until_status(network.state / "node", lambda seen: seen.connections == 10)
+        figures.seconds("10 requests asked again after its return", time.monotonic() - back)
+        deaf.accept()
+        assert set(await asyncio.gather(*asking)) == {0}
