@@ -34,6 +34,12 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 
 @pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether long tests have all the time that they are for (`--long`)."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
 def started(tmp_path: Path) -> Iterator[Programs]:
     """Starts programs of one network, which end with the test."""
     with programs(tmp_path) as running:
