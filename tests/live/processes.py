@@ -26,11 +26,17 @@ _MODULES = {"node": ("bethrou.cli.node", "start"), "client": ("bethrou.cli.clien
 class Program:
     """A node or client process in a folder of its own. Its log is JSON lines.
 
-    Programs whose folders are in the same one are one user's on one machine.
+    Programs whose folders are in the same one are one user's on one machine. `within`: the command that runs it, in
+    another network, say.
     """
 
     def __init__(
-        self, role: str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        role: str,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         module, command = _MODULES[role]
@@ -39,7 +45,7 @@ class Program:
         self._said = folder / f"{role}.out"
         with self._log.open("wb") as log, self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, command, "--log-format", "json", *arguments],
+                [*within, sys.executable, "-m", module, command, "--log-format", "json", *arguments],
                 cwd=folder,
                 env={**os.environ, "XDG_STATE_HOME": str(folder.parent), **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -92,6 +98,14 @@ class Program:
         """From now on it may have so many open, and no more."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+    @property
+    def most_memory(self) -> int:
+        """Bytes of memory that it has had at a time so far."""
+        (line,) = re.findall(
+            r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE
+        )
+        return int(line) * 1024
 
     @property
     def sockets(self) -> int:
@@ -158,6 +172,7 @@ class ClientProgram(Program):
         folder: Path,
         addresses: Sequence[str],
         *arguments: str,
+        within: Sequence[str] = (),
         **config: Any,
     ) -> None:
         listen = {"listen": "127.0.0.1:0", **config.pop("server", {})}
@@ -165,7 +180,7 @@ class ClientProgram(Program):
         # JSON is YAML
         self.config = folder / "client.yaml"
         self.config.write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
-        super().__init__("client", folder, *arguments)
+        super().__init__("client", folder, *arguments, within=within)
         host, _, port = self.said(r"^SOCKS5 on (\S+),").rpartition(":")
         self.proxy = host, int(port)
 
