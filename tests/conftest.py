@@ -10,6 +10,12 @@ from typing import NoReturn
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="give long tests all the time and load that they are for"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Programs that are not told where their state lives have it here, not in the home of whoever runs the tests."""

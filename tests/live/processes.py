@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -26,11 +27,17 @@ _MODULES = {"node": ("bethrou.cli.node", "start"), "client": ("bethrou.cli.clien
 class Program:
     """A node or client process in a folder of its own. Its log is JSON lines.
 
-    Programs whose folders are in the same one are one user's on one machine.
+    Programs whose folders are in the same one are one user's on one machine. `within`: the command that runs it, in
+    another network, say.
     """
 
     def __init__(
-        self, role: str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        role: str,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         module, command = _MODULES[role]
@@ -39,7 +46,7 @@ class Program:
         self._said = folder / f"{role}.out"
         with self._log.open("wb") as log, self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, command, "--log-format", "json", *arguments],
+                [*within, sys.executable, "-m", module, command, "--log-format", "json", *arguments],
                 cwd=folder,
                 env={**os.environ, "XDG_STATE_HOME": str(folder.parent), **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -100,6 +107,14 @@ class Program:
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, hard))
 
     @property
+    def most_memory(self) -> int:
+        """Bytes of memory that it has had at a time so far."""
+        (line,) = re.findall(
+            r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE
+        )
+        return int(line) * 1024
+
+    @property
     def sockets(self) -> int:
         """Sockets that it has open."""
         count = 0
@@ -124,6 +139,11 @@ class Program:
         """End it without a chance to say goodbye."""
         self._process.kill()
         self._process.wait()
+
+    async def ended(self, timeout: float = PATIENCE) -> int:
+        """Wait until it has ended by itself; its exit status."""
+        await until(lambda: self._process.poll() is not None, timeout, f"the end of {self._log}")
+        return self._process.wait()
 
     def stop(self) -> int:
         """End it as a user does, twice if it must be; its exit status."""
@@ -168,15 +188,24 @@ class ClientProgram(Program):
         folder: Path,
         addresses: Sequence[str],
         *arguments: str,
+        within: Sequence[str] = (),
         **config: Any,
     ) -> None:
         listen = {"listen": "127.0.0.1:0", **config.pop("server", {})}
         nodes = [{"addrs": [address]} for address in addresses]
         # JSON is YAML
-        (folder / "client.yaml").write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
-        super().__init__("client", folder, *arguments)
+        self.config = folder / "client.yaml"
+        self.config.write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
+        super().__init__("client", folder, *arguments, within=within)
         host, _, port = self.said(r"^SOCKS5 on (\S+),").rpartition(":")
         self.proxy = host, int(port)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Have these blocks in its client.yaml, beside those that are there. It may not have noticed yet."""
+        config = {**json.loads(self.config.read_text()), **changes}
+        beside = self.config.with_name("client.yaml.new")
+        beside.write_text(json.dumps(config))
+        beside.replace(self.config)
 
     async def connected(self, count: int = 1) -> None:
         """Wait until links to so many exits have come up."""
@@ -189,6 +218,7 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._all: list[Program] = []
+        self._numbers = itertools.count()
         key = folder / "network.key"
         key.write_bytes(NetworkKey.generate(os.urandom).format())
         key.chmod(0o600)
@@ -228,7 +258,7 @@ class Programs:
         return program
 
     def _new_folder(self) -> Path:
-        folder = self._folder / str(len(self._all))
+        folder = self._folder / str(next(self._numbers))
         folder.mkdir()
         return folder
 

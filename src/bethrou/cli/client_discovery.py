@@ -16,7 +16,7 @@ from bethrou.cli.discovery_timer import ExpiryTimer
 from bethrou.cli.state_dir import CACHE_FILE
 from bethrou.config import ClientConfig, DiscoveryConfig, ExitEntry
 from bethrou.discovery.cache import Cache
-from bethrou.discovery.directory import STATIC, Directory, Entry
+from bethrou.discovery.directory import REDIS, STATIC, Directory, Entry
 from bethrou.discovery.member_records import MemberRecords
 from bethrou.discovery.members_source import MembersSource
 from bethrou.discovery.source import Sighting, Source
@@ -53,6 +53,8 @@ class ClientDiscovery:
         self._records = RecordCache()
         self._places: dict[PeerId, int] = {}
         """The place of each exit that the configuration names."""
+        self._dismissed: set[PeerId] = set()
+        """Exits that were taken out of the configuration, and that only members (itself among them) still tell of."""
         self._cache = Cache(loop, state / CACHE_FILE, self.directory, time.time, warn) if state else None
         self._members: Source | None = None
         self._redis: Source | None = None
@@ -108,6 +110,9 @@ class ClientDiscovery:
         entry = self.directory.entries.get(peer)
         if entry is None and peer in self._places:
             return  # still named: only its sighting is being replaced
+        if peer in self._dismissed and (entry is None or REDIS not in entry.sources):
+            return
+        self._dismissed.discard(peer)
         if entry is None:
             self._pool.forget(peer)
         elif entry.is_exit and peer != self._host.peer_id:
@@ -127,15 +132,27 @@ class ClientDiscovery:
     def _name_exits(self, nodes: tuple[ExitEntry, ...]) -> None:
         before = self._places
         self._places = {entry.peer_id: place for place, entry in enumerate(nodes)}
+        self._dismissed &= self.directory.entries.keys() - self._places.keys()
         for entry in nodes:
             if entry.addrs:
                 self.directory.seen(Sighting(STATIC, entry.peer_id, entry.addrs))
         for peer in before.keys() - self._places.keys():
-            self.directory.gone(STATIC, peer)
-            if peer not in self.directory.entries:
-                self._pool.dismiss(peer)
+            self._dismiss(peer)
         moved = [entry for peer, entry in self.directory.entries.items() if peer in self._places]
         self._pool.know([self._address(entry) for entry in moved])
+
+    def _dismiss(self, peer: PeerId) -> None:
+        """The user has taken this exit out of the configuration: only Redis can keep it in use.
+
+        What members tell of it counts for nothing, since as long as there is a link it tells of itself.
+        """
+        entry = self.directory.entries.get(peer)
+        if entry is None or REDIS not in entry.sources:
+            self._dismissed.add(peer)
+            self._pool.dismiss(peer)
+            if self._cache is not None:
+                self._cache.forget(peer)
+        self.directory.gone(STATIC, peer)
 
     def _open_redis(self, config: DiscoveryConfig) -> Source | None:
         if not config.enabled:

@@ -19,7 +19,7 @@ from bethrou.wire.reach import Reach, by_worth, reach
 SOURCES = ("static", "redis", "members", "cache")
 """Their names, those whose addresses are tried first in front."""
 
-STATIC = SOURCES[0]
+STATIC, REDIS = SOURCES[:2]
 
 MAX_ENTRIES = 4096
 """Members known; beyond that only what the user has configured is taken. A network of that size is a large one."""

@@ -98,6 +98,23 @@ class Router:
         """
         if ruling.action is Action.BLOCK:
             raise RequestError(Failure.DENIED, f"blocked by rules[{ruling.index}] ({ruling.rule})")
+        try:
+            return await self._ask_who_can_be_asked(request, name, ruling)
+        except ExitFault as fault:
+            if self.plan(request, name, ruling).order:
+                raise RequestError(fault.failure, str(fault)) from None
+        # All of them have died or begun to stop in this moment: as if there had been none.
+        try:
+            return await self._ask_who_can_be_asked(request, name, ruling)
+        except ExitFault as fault:
+            raise RequestError(fault.failure, str(fault)) from None
+
+    def finished(self, routed: Routed) -> None:
+        """The request is over."""
+        self._pool.released(routed.exit)
+
+    async def _ask_who_can_be_asked(self, request: ProxyRequest, name: UserName, ruling: Ruling) -> Routed:
+        """Plan and ask; wait first if there is nobody. Raises `ExitFault` of the last one, or `RequestError`."""
         planned = self.plan(request, name, ruling)
         if not planned.order:
             await self._await_exit(ruling.scope)
@@ -109,10 +126,6 @@ class Router:
         if (peer := str(routed.exit.peer)) != first:
             self._keep_session(request, name, peer)
         return routed
-
-    def finished(self, routed: Routed) -> None:
-        """The request is over."""
-        self._pool.released(routed.exit)
 
     def _keep_session(self, request: ProxyRequest, name: UserName, peer: str) -> None:
         if name.session is not None and peer:
@@ -133,7 +146,10 @@ class Router:
         return "the exit cannot be reached" if known == 1 else f"none of the {known} exits can be reached"
 
     async def _try_in_turn(self, planned: Plan, request: ProxyRequest) -> Routed:
-        """Ask one exit after the other, all within the time that one has for its answer."""
+        """Ask one exit after the other, all within the time that one has for its answer.
+
+        Raises the last one's `ExitFault`, or `RequestError`.
+        """
         deadline = self._loop.time() + self._limits.answer.seconds
         fault = ExitFault("every exit went away")
         for number, candidate in enumerate(planned.order):
@@ -149,7 +165,7 @@ class Router:
                 fault = error
             except TimeoutError:
                 raise RequestError(Failure.TIMEOUT, "no exit has carried it out in time") from None
-        raise RequestError(fault.failure, str(fault))
+        raise fault
 
     async def _ask(self, planned: Plan, exit_: Exit, request: ProxyRequest) -> Routed:
         link = exit_.link
