@@ -11,9 +11,11 @@ This module loads redis-py, a tenth of a second and some megabytes: import it on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,6 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from bethrou.discovery.redis_address import RedisAddress
 from bethrou.errors import AccessRefused, ConfigError, LinkError, LinkLost
@@ -72,7 +73,8 @@ class RedisConnection(Connection):
             port=address.port,
             username=address.user if address.password else None,
             password=address.password or None,
-            socket_timeout=TIMEOUT,
+            # We keep time: redis-py does so by asyncio.wait_for, which before Python 3.12 can lose a cancellation.
+            socket_timeout=None,
             socket_connect_timeout=TIMEOUT,
             parser_class=_Parser,
             driver_info=None,
@@ -80,6 +82,7 @@ class RedisConnection(Connection):
         )
         self._loop = loop
         self._address = address
+        self._where = f"Redis at {printable(str(address))}"
         self._tls = tls
         self._transport: asyncio.WriteTransport | None = None
 
@@ -98,18 +101,14 @@ class RedisConnection(Connection):
 
     async def open(self) -> None:
         """Connect and log in. Raises `AccessRefused` or `LinkLost`."""
-        try:
+        async with self._in_time("log in"):
             await self.connect_check_health()
-        except RedisError as error:
-            raise self.explained(error, "log in") from None
 
     async def carry_out(self, doing: str, *command: str | bytes) -> Any:
         """The reply to a command; `doing` names it in errors. Raises `AccessRefused` or `LinkLost`."""
-        try:
+        async with self._in_time(doing):
             await self.send_command(*command)
             return await self.read_response()
-        except RedisError as error:
-            raise self.explained(error, doing) from None
 
     async def next_reply(self, timeout: float) -> Any:
         """What comes next, asked for or not; None when nothing is complete in `timeout` seconds, [] for an error.
@@ -121,14 +120,12 @@ class RedisConnection(Connection):
         except ResponseError:
             return []
         except RedisError as error:
-            raise self.explained(error, "listen") from None
+            raise self._explained(error, "listen") from None
 
     async def ask_for_life(self) -> None:
         """Have Redis say something; `next_reply` gets it."""
-        try:
+        async with self._in_time("listen"):
             await self.send_command("PING")
-        except RedisError as error:
-            raise self.explained(error, "listen") from None
 
     async def end(self) -> None:
         """Close it now, whatever state it is in."""
@@ -137,17 +134,25 @@ class RedisConnection(Connection):
             # redis-py only asks it to close, and TLS would wait half a minute for a server that may be frozen.
             self._transport.abort()
 
-    def explained(self, error: RedisError, doing: str) -> LinkError:
+    @contextlib.asynccontextmanager
+    async def _in_time(self, doing: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                yield
+        except TimeoutError:
+            raise LinkLost(f"{self._where} does not answer within {TIMEOUT:g} s") from None
+        except RedisError as error:
+            raise self._explained(error, doing) from None
+
+    def _explained(self, error: RedisError, doing: str) -> LinkError:
         """What redis-py's `error` means, without the server's own words; `doing` is what was tried."""
-        where = f"Redis at {printable(str(self._address))}"
+        where = self._where
         if isinstance(error.__cause__, LinkError):
             return error.__cause__
         if isinstance(error, AuthenticationError | NoPermissionError | ResponseError):
-            return self._refusal(error, where, doing)
+            return self._refusal(error, doing)
         if isinstance(error, BusyLoadingError):
             return LinkLost(f"{where} is still loading its data")
-        if isinstance(error, RedisTimeout):
-            return LinkLost(f"{where} does not answer within {TIMEOUT:g} s")
         if isinstance(error, InvalidResponse):
             return LinkLost(f"{where} sends what makes no sense, or more than {MAX_REPLY >> 20} MiB at once")
         cause = error.__context__
@@ -157,7 +162,8 @@ class RedisConnection(Connection):
             return LinkLost(f"{where}: {said_by(cause)}")
         return LinkLost(f"{where} closed the connection")
 
-    def _refusal(self, error: RedisError, where: str, doing: str) -> AccessRefused:
+    def _refusal(self, error: RedisError, doing: str) -> AccessRefused:
+        where = self._where
         user = "the default user" if self._address.user is None else f"user {quoted(self._address.user, 60)}"
         if isinstance(error, NoPermissionError):
             return AccessRefused(f"{where} does not let {user} {doing}: its access list (ACL) lacks that")
@@ -175,23 +181,16 @@ class RedisConnection(Connection):
 
     async def _connect(self) -> None:
         """redis-py's hook. What is raised here reaches `explained` as the cause of redis-py's own error."""
-        where = f"Redis at {printable(str(self._address))}"
         try:
-            async with asyncio.timeout(TIMEOUT):
-                self._reader, self._writer = await self._open_streams()
-        except TimeoutError:
-            raise LinkLost(f"{where} does not answer within {TIMEOUT:g} s") from None
+            self._reader, self._writer = await self._open_streams()
         except UnicodeError:
-            raise LinkLost(f"{where}: that is no name that can be looked up") from None
+            raise LinkLost(f"{self._where}: that is no name that can be looked up") from None
         except ssl.SSLError as error:
             if _is_end(error):
-                raise LinkLost(f"{where} closed the connection") from None
-            raise AccessRefused(f"TLS with {where} failed: {_tls_reason(error)}") from None
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
-            raise LinkLost(f"{where}: {said_by(error)}") from None
+                raise LinkLost(f"{self._where} closed the connection") from None
+            raise AccessRefused(f"TLS with {self._where} failed: {_tls_reason(error)}") from None
+        except (OSError, RuntimeError) as error:
+            raise LinkLost(f"{self._where}: {said_by(error)}") from None
         self._transport = self._writer.transport
         configure_link(self._transport)
 
@@ -201,7 +200,7 @@ class RedisConnection(Connection):
         name = None if self._tls is None else self._address.host
         try:
             return await asyncio.open_connection(sock=sock, ssl=self._tls, server_hostname=name)
-        except RuntimeError:
+        except RuntimeError:  # uvloop, of a file descriptor still in its books
             sock.close()
             raise
 
