@@ -101,7 +101,7 @@ def drain(wanted: Wanted) -> int:
     status = running.status()
     print(
         f"The {printable(status.role)} takes nothing new; {counted(status.connections, 'connection')} may go on.\n"
-        f"It runs until it is stopped: `bethrou status --{printable(status.role)}` shows what is left."
+        f"It ends when nothing is left, or its grace is over: `bethrou status --{printable(status.role)}` shows."
     )
     return SERVES
 
