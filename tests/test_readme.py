@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -242,9 +243,6 @@ def test_the_first_command(clone: Path, tmp_path: Path) -> None:
     assert [line.replace("/README.md", "") for line in logged] == neutral(OUTPUTS["log"])
 
 
-STATE_HOME = ""
-"""As if XDG_STATE_HOME were not set: README's paths begin at HOME, which each user of these tests has alone."""
-
 STAND_INS = {
     "ssh": 'shift; cd "$SERVER_HOME"; exec sh -c "$*"',
     "scp": 'exec cp "$1" "$SERVER_HOME/${2#*:}"',
@@ -349,14 +347,17 @@ def table(text: str) -> list[str]:
 
 
 @pytest.fixture
-def here(clone: Path, tmp_path: Path) -> Place:
-    """The clone, with its programs in PATH, a network key, and a home where nobody's state is."""
-    home = tmp_path / "home"
-    home.mkdir()
+def here(clone: Path, tmp_path: Path) -> Iterator[Place]:
+    """The clone, with its programs in PATH, a network key, and a home of its own.
+
+    The home's name is as short as people's: a Unix socket's path has 107 bytes. As XDG_STATE_HOME is none, state is in
+    the home.
+    """
     path = f"{clone}/.venv/bin:{os.environ['PATH']}"
-    place = Place(clone, tmp_path, PATH=path, HOME=str(home), XDG_STATE_HOME=STATE_HOME)
-    place.run("bethrou key new")
-    return place
+    with tempfile.TemporaryDirectory(prefix="home-") as home:
+        place = Place(clone, tmp_path, PATH=path, HOME=home, XDG_STATE_HOME="")
+        place.run("bethrou key new")
+        yield place
 
 
 def says(place: Place, command: str, expected: str) -> Callable[[], bool]:
@@ -385,6 +386,7 @@ def test_several_exits_with_redis(here: Place, page: str) -> None:
         redis = stack.enter_context(here.running("redis", on_free_ports(BLOCKS["redis-server"])))
         redis.wait_for("(Ready to accept connections)")
         assert here.run(on_free_ports(BLOCKS["redis-acl"])) == "OK\n"
+        starts["paris"] = starts["paris"].rstrip() + " --discover-user bethrou --discover-pass PASSWORD"
         nodes = {name: stack.enter_context(here.running(name, start)) for name, start in starts.items()}
         for node in nodes.values():
             node.wait_for("^(Exit node) ")

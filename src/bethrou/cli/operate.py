@@ -44,9 +44,7 @@ def add_commands(app: typer.Typer) -> None:
 def add_drain(app: typer.Typer, role: str) -> None:
     """Give the group of commands of one kind `drain`."""
 
-    @app.command(
-        help=f"Have the running {role} take nothing new, and end when what is open has finished."
-    )
+    @app.command(help=f"Have the running {role} take nothing new, and end when what is open has finished.")
     def drain(directory: _DirOption = None, instance: _InstanceOption = None) -> None:
         from bethrou.cli import control_commands
 
