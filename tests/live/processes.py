@@ -131,10 +131,6 @@ class Program:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
-    async def ended(self, timeout: float = PATIENCE) -> int:
-        """Wait for its end; its exit status."""
-        return await asyncio.to_thread(self._process.wait, timeout)
-
     def kill(self) -> None:
         """End it without a chance to say goodbye."""
         self._process.kill()
