@@ -4,7 +4,8 @@ Exits may be known by the thousand; the pool keeps links to `size` of them, more
 to dial next is the roster's decision (roster.py), how an exit is the health record's (health.py); what happens on a
 link is in exit_link.py. Here they are put together:
 
-- Until the first link is up, up to 16 exits are dialled at a time, and then as many as links are missing.
+- Until the first link is up, up to 16 exits are dialled at a time, beside those that are slow to answer, and then as
+  many as links are missing.
 - An exit that fails or is lost is dialled again for ever, ever more rarely; others take its place meanwhile. Those that
   the configuration names are dialled again also when the pool is full, and have their place when they are back.
 - When there are more exits than links, one of the others is tried every minute, and the worst of them all goes.
@@ -54,6 +55,10 @@ everything hold nobody up; `MAX_SLOW_DIALS` bounds them."""
 
 SLOW_DIAL = 1.0
 MAX_SLOW_DIALS = 64
+
+FIRST_SLOW_DIAL = 0.25
+"""The same while there is no link at all, and every second is one in which nobody is served. It is what the dialer gives
+an address before it tries the next one of the same exit."""
 
 MAX_EXTRA = 8
 """Links beyond the pool's size that load, trouble or a request for a certain exit may have opened."""
@@ -253,16 +258,20 @@ class Pool:
         due = self._roster.next_due(now)
         if due is not None and (due > now or self._dials or self._preferred() < self.size):
             # when one is due already, a dial has to become a slow one first, or one that is preferred due
-            self._timer = self._loop.call_later(due - now if due > now else SLOW_DIAL, self._fill)
+            self._timer = self._loop.call_later(due - now if due > now else self._slow_dial, self._fill)
 
     def _next(self, now: float) -> Exit | None:
-        slow = sum(now - began >= SLOW_DIAL for began in self._dials.values())
+        slow = sum(now - began >= self._slow_dial for began in self._dials.values())
         if len(self._dials) - slow >= MAX_DIALS or slow >= MAX_SLOW_DIALS:
             return None
         missing = self._target() - len(self.linked) - (len(self._dials) - slow)
         if missing > 0 or not self.linked:
             return self._roster.take(now)
         return self._roster.take(now, preferred_only=True) if self._preferred() < self.size else None
+
+    @property
+    def _slow_dial(self) -> float:
+        return SLOW_DIAL if self.linked else FIRST_SLOW_DIAL
 
     def _preferred(self) -> int:
         """Exits that the configuration names, and that have a link or are being dialled."""
@@ -355,7 +364,7 @@ class Pool:
             if not link.alive:
                 return
             now = self._loop.time()
-            exit_.link, exit_.said = link, None
+            exit_.link, exit_.said, exit_.worked = link, None, True
             self.linked[str(exit_.peer)] = exit_
             self._dials.pop(exit_, None)
             link.on_round_trip = lambda seconds: self._judge(
