@@ -9,6 +9,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from lab import HERE, Lab
+from ours import found, own_state, write_network_key
+from peers import program
+from processes import BenchError, Process, memory, processor_seconds
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -16,17 +20,10 @@ from bethrou.cli.control_client import ControlClient
 from bethrou.cli.control_path import find_socket
 from bethrou.errors import BethrouError
 from bethrou.snapshots import StatusSnapshot
-from lab import HERE, Lab, Route
-from ours import found, own_state, write_network_key
-from peers import program
-from processes import BenchError, Process, memory, processor_seconds
 
 KB, MB = 1_000, 1_000_000
 REAL_EXITS = 20
-EXIT_DELAYS_MS = (5, 20, 35, 50)
-"""From Redis to each process with real exits, and as long back: answers come in no order that favours anybody."""
-
-REDIS_MBIT = 1_000
+EXIT_PROCESSES = 3
 FIRST_REQUEST_PATIENCE_S = 30.0
 START_PATIENCE_S = 30.0
 KNOWN_AFTER_S = 10.0
@@ -114,7 +111,7 @@ class Network:
         self.node, *others = self._start_exits()
         if self.plan.standins:
             deaf = round(self.plan.standins * self.plan.deaf_share)
-            standins = self._run("standins.py", self.url, self.plan.standins, deaf, self.plan.nodes)
+            standins = self._run("standins.py", self.plan.standins, deaf, self.plan.nodes)
             standins.wait_for_words("announced", START_PATIENCE_S)
         wait_until(self._is_known, START_PATIENCE_S, f"{self.plan.nodes} nodes known to one of them")
 
@@ -140,12 +137,12 @@ class Network:
 
     def _start_exits(self) -> list[Process]:
         """One `bethrou-node`, which is measured, and the others in a few processes."""
-        left, processes = self.plan.exits - 1, [self._start_node(self._detour(EXIT_DELAYS_MS[0]))]
-        for number, delay in enumerate(EXIT_DELAYS_MS[1:], 1):
-            count = left // (len(EXIT_DELAYS_MS) - number)
+        left, processes = self.plan.exits - 1, [self._start_node(self._start_far_redis())]
+        for remaining in range(EXIT_PROCESSES, 0, -1):
+            count = left // remaining
             left -= count
             if count:
-                processes.append(self._run("exits.py", self._detour(delay), count))
+                processes.append(self._run("exits.py", count))
         for process in processes[1:]:
             process.wait_for_words("ready", START_PATIENCE_S)
         return processes
@@ -159,16 +156,19 @@ class Network:
         process.wait_for_words("Exit node", START_PATIENCE_S)
         return process
 
-    def _run(self, script: str, redis: str, *numbers: int) -> Process:
-        argv = [sys.executable, str(HERE / script), str(self.key), redis, *map(str, numbers)]
+    def _start_far_redis(self) -> str:
+        port = self.lab.ports.free()
+        argv = [sys.executable, str(HERE / "far_redis.py"), str(port), str(self.redis_port)]
+        process = self.lab.processes.start(argv)
+        self.started.append(process)
+        process.wait_for_listener(port)
+        return f"redis://127.0.0.1:{port}"
+
+    def _run(self, script: str, *numbers: int) -> Process:
+        argv = [sys.executable, str(HERE / script), str(self.key), str(self.redis_port), *map(str, numbers)]
         process = self.lab.processes.start(argv)
         self.started.append(process)
         return process
-
-    def _detour(self, delay_ms: float) -> str:
-        port, process = self.lab.start_route(self.redis_port, Route(delay_ms, REDIS_MBIT))
-        self.started.append(process)
-        return f"redis://127.0.0.1:{port}"
 
     def _is_known(self) -> bool:
         """Whether the measured node has heard of all others."""
@@ -273,9 +273,7 @@ class Window:
             "redis_out_full": each * (self._network.plan.nodes + 1) / KB,
             "redis_connections": info["connected_clients"] - 1,
             **{f"{name}_cpu": 100 * rates[name] for name in self._processes},
-            **{
-                f"{name}_MB": memory([process.pid])["rss"] / MB for name, process in self._processes.items()
-            },
+            **{f"{name}_MB": memory([process.pid])["rss"] / MB for name, process in self._processes.items()},
         }
 
     def _take(self) -> dict[str, float]:

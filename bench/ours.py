@@ -84,7 +84,9 @@ def found(name: str) -> str:
 def own_state(directory: Path) -> dict[str, str]:
     """An environment in which this instance shares no state directory and reads no settings of the user."""
     directory.mkdir(mode=0o700, exist_ok=True)
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("BETHROU_")}
+    left_out = {name for name in os.environ if name.startswith("BETHROU_")}
+    left_out.add("PYTHONDONTWRITEBYTECODE")  # an installed program is compiled once, not at each start
+    kept = {name: text for name, text in os.environ.items() if name not in left_out}
     return {**kept, "XDG_STATE_HOME": str(directory), "XDG_RUNTIME_DIR": str(directory)}
 
 

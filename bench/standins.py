@@ -1,4 +1,4 @@
-"""Nodes that announce themselves and cannot be reached: standins.py KEY_FILE REDIS_URL COUNT DEAF NETWORK_SIZE
+"""Nodes that announce themselves and cannot be reached: standins.py KEY_FILE REDIS_PORT COUNT DEAF NETWORK_SIZE
 
 One process stands in for COUNT nodes. Each has an identity, a signed record and presences with a MAC of its own, at the
 product's interval for a network of NETWORK_SIZE nodes, and answers who asks, up to `LONGEST_ROUND_TRIP_S` later: nodes
@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from far_redis import LONGEST_ROUND_TRIP_S
 from redis.asyncio import Redis
 
 from bethrou.cli.keyfiles import read_network_key
@@ -40,7 +41,6 @@ from bethrou.wire.psk import NetworkKey
 FIRST_PER_S = 400.0
 """First presences in a second: fewer than members verify signatures in one, so that nobody misses any."""
 
-LONGEST_ROUND_TRIP_S = 0.1
 ANSWER_STEP_S = 0.01
 LIFETIME_S = 3600
 
@@ -57,9 +57,7 @@ class StandIn:
         identity, seq = Identity.generate(os.urandom), time.time_ns()
         node = NodeRecord(identity.peer_id, seq, int(time.time()) + LIFETIME_S, (address,), agent="stand-in")
         record = node.seal(identity)
-        return cls(
-            identity.peer_id, record, encode_answer(identity.peer_id, [address], record, keys), seq
-        )
+        return cls(identity.peer_id, record, encode_answer(identity.peer_id, [address], record, keys), seq)
 
     def presence(self, interval: float, keys: AnnouncementKeys) -> bytes:
         self.seq += 1
@@ -74,8 +72,8 @@ class StandIns:
         self._interval = presence_interval(size - 1)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, redis_url: str) -> None:
-        async with Redis.from_url(redis_url, protocol=2) as redis, asyncio.TaskGroup() as group:
+    async def run(self, redis_port: int) -> None:
+        async with Redis(port=redis_port, protocol=2) as redis, asyncio.TaskGroup() as group:
             group.create_task(self._listen(redis, group))
             group.create_task(self._announce(redis))
 
@@ -153,19 +151,19 @@ def open_deaf_port() -> tuple[socket.socket, list[socket.socket]]:
     raise SystemExit("this system accepts connections beyond the queue of a listening socket")
 
 
-async def stand_in(key: NetworkKey, redis_url: str, count: int, deaf: int, size: int) -> None:
+async def stand_in(key: NetworkKey, redis_port: int, count: int, deaf: int, size: int) -> None:
     refusing, (listener, _queued) = open_refusing_port(), open_deaf_port()
     keys = AnnouncementKeys(key)
     ports = [(listener if number < deaf else refusing).getsockname()[1] for number in range(count)]
     nodes = [StandIn.at(address(number, port), keys) for number, port in enumerate(ports)]
     random.shuffle(nodes)
-    await StandIns(nodes, keys, f"bethrou/{key.fingerprint}", size).run(redis_url)
+    await StandIns(nodes, keys, f"bethrou/{key.fingerprint}", size).run(redis_port)
 
 
 def main() -> None:
-    key_file, redis_url, *numbers = sys.argv[1:]
-    count, deaf, size = map(int, numbers)
-    asyncio.run(stand_in(read_network_key(Path(key_file)), redis_url, count, deaf, size))
+    key_file, *numbers = sys.argv[1:]
+    redis_port, count, deaf, size = map(int, numbers)
+    asyncio.run(stand_in(read_network_key(Path(key_file)), redis_port, count, deaf, size))
 
 
 if __name__ == "__main__":
