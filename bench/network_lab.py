@@ -1,4 +1,4 @@
-"""A network on one machine: a Redis of its own, real exits, stand-ins for the other nodes, and clients that come and go."""
+"""A network on one machine: its Redis, real exits, stand-ins for the other nodes, and clients that come and go."""
 
 import statistics
 import sys
@@ -108,7 +108,7 @@ class Network:
         self.target_port, target = self.lab.start_target()
         self.started.append(target)
         self.redis = self._start_redis()
-        self.node, *others = self._start_exits()
+        self.node = self._start_exits()
         if self.plan.standins:
             deaf = round(self.plan.standins * self.plan.deaf_share)
             standins = self._run("standins.py", self.plan.standins, deaf, self.plan.nodes)
@@ -135,17 +135,18 @@ class Network:
         process.wait_for_listener(self.redis_port)
         return process
 
-    def _start_exits(self) -> list[Process]:
+    def _start_exits(self) -> Process:
         """One `bethrou-node`, which is measured, and the others in a few processes."""
-        left, processes = self.plan.exits - 1, [self._start_node(self._start_far_redis())]
+        left, others = self.plan.exits - 1, []
         for remaining in range(EXIT_PROCESSES, 0, -1):
             count = left // remaining
             left -= count
             if count:
-                processes.append(self._run("exits.py", count))
-        for process in processes[1:]:
+                others.append(self._run("exits.py", count))
+        node = self._start_node(self._start_far_redis())
+        for process in others:
             process.wait_for_words("ready", START_PATIENCE_S)
-        return processes
+        return node
 
     def _start_node(self, redis: str) -> Process:
         argv = [found("bethrou-node"), "start", "--listen", "/ip4/127.0.0.1/tcp/0", "--key", str(self.key)]

@@ -57,8 +57,8 @@ SLOW_DIAL = 1.0
 MAX_SLOW_DIALS = 64
 
 FIRST_SLOW_DIAL = 0.25
-"""The same while there is no link at all, and every second is one in which nobody is served. It is what the dialer gives
-an address before it tries the next one of the same exit."""
+"""The same while there is no link at all, and nobody is served. It is what the dialer gives an address before it tries
+the next one of the same exit."""
 
 MAX_EXTRA = 8
 """Links beyond the pool's size that load, trouble or a request for a certain exit may have opened."""
