@@ -20,6 +20,7 @@ from bethrou.proxy.exit import Exit, ExitAddress
 from bethrou.proxy.pool import Pool
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.state_message import PROTOCOL as STATE
+from live.obstacles import deaf_listener
 from live.waiting import until
 from net.hosts import Member, identity
 
@@ -319,3 +320,19 @@ async def test_when_the_network_changes_links_have_to_give_a_sign_of_life_soon(
         reason = await asyncio.wait_for(asyncio.shield(link.closed), 2.0)
         assert "silent" in str(reason)
         it.exit.happenings.up[0]._transport.resume_reading()
+
+
+async def test_addresses_that_swallow_everything_do_not_hold_up_the_first_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "SLOW_DIAL", 1000.0)
+    with deaf_listener() as deaf:
+        async with scene() as it:
+            swallowing = Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{deaf.port}")
+            many = [
+                ExitAddress(identity(f"exit {n}").peer_id, (swallowing,), proven=True)
+                for n in range(2 * pool_module.MAX_DIALS)
+            ]
+            it.pool = it.pool_of(*many, ExitAddress(it.exit.peer_id, (it.exit.address,)))
+            it.pool.start()
+            await until(lambda: it.known.usable)

@@ -54,6 +54,7 @@ class Exit:
         "peer",
         "said",
         "streams",
+        "worked",
     )
 
     def __init__(self, address: ExitAddress, now: float) -> None:
@@ -68,6 +69,8 @@ class Exit:
         """Our live requests on it."""
         self.attempt = 0
         """Dials in a row that led to nothing worth keeping."""
+        self.worked = False
+        """Whether there has been a link to it."""
         self.away_since = now
         self.failed_at = 0.0
         """When the last dial failed, or the last link was lost."""

@@ -4,7 +4,8 @@ Exits may be known by the thousand; the pool keeps links to `size` of them, more
 to dial next is the roster's decision (roster.py), how an exit is the health record's (health.py); what happens on a
 link is in exit_link.py. Here they are put together:
 
-- Until the first link is up, up to 16 exits are dialled at a time, and then as many as links are missing.
+- Until the first link is up, up to 16 exits are dialled at a time, beside those that are slow to answer, and then as
+  many as links are missing.
 - An exit that fails or is lost is dialled again for ever, ever more rarely; others take its place meanwhile. Those that
   the configuration names are dialled again also when the pool is full, and have their place when they are back.
 - When there are more exits than links, one of the others is tried every minute, and the worst of them all goes.
@@ -55,8 +56,9 @@ everything hold nobody up; `MAX_SLOW_DIALS` bounds them."""
 SLOW_DIAL = 1.0
 MAX_SLOW_DIALS = 64
 
-LOOK = 1.0
-"""Seconds between two looks at whether there is room for exits that wait."""
+FIRST_SLOW_DIAL = 0.25
+"""The same while there is no link at all, and nobody is served. It is what the dialer gives an address before it tries
+the next one of the same exit."""
 
 MAX_EXTRA = 8
 """Links beyond the pool's size that load, trouble or a request for a certain exit may have opened."""
@@ -261,11 +263,13 @@ class Pool:
             self._timer = None
         due = self._roster.next_due(now)
         if due is not None:
-            # when one is due already there is no room for it; one that has its place may be due later
-            self._timer = self._loop.call_later(due - now if due > now else LOOK, self._fill)
+            # when one is due already, a dial has to end or to become a slow one first, or there is no room for it; one
+            # that has its place may be due later
+            wait = due - now if due > now else self._slow_dial
+            self._timer = self._loop.call_later(wait, self._fill)
 
     def _next(self, now: float) -> Exit | None:
-        slow = sum(now - began >= SLOW_DIAL for began in self._dials.values())
+        slow = sum(now - began >= self._slow_dial for began in self._dials.values())
         if len(self._dials) - slow >= MAX_DIALS or slow >= MAX_SLOW_DIALS:
             return None
         missing = self._target() - len(self.linked) - (len(self._dials) - slow)
@@ -273,6 +277,10 @@ class Pool:
             return self._roster.take(now)
         places = sorted(exit_.address.preference for exit_ in (*self.linked.values(), *self._dials))
         return self._roster.take(now, below=min(DISCOVERED, places[self.size - 1]))
+
+    @property
+    def _slow_dial(self) -> float:
+        return SLOW_DIAL if self.linked else FIRST_SLOW_DIAL
 
     def _target(self) -> int:
         """How many links there should be: more while some of them are of little use, or all are busy."""
@@ -361,7 +369,7 @@ class Pool:
             if not link.alive:
                 return
             now = self._loop.time()
-            exit_.link, exit_.said = link, None
+            exit_.link, exit_.said, exit_.worked = link, None, True
             self.linked[str(exit_.peer)] = exit_
             self._dials.pop(exit_, None)
             link.on_round_trip = lambda seconds: self._judge(

@@ -1,8 +1,10 @@
 """Whom to dial next among all exits that are known and have no link. Pure: the time is passed in.
 
-Exits that the configuration names come first, in its order; then those that worked the last time; then the others, by
-chance, so that thousands of clients do not all choose the same. One that failed waits for its turn; how long is the
-pool's business. Every operation but `waiting` costs the logarithm of the number of exits, over many of them.
+Exits that the configuration names come first, in its order; then those that worked before, once more also after a
+failure; then those that were never tried; at last those that failed. Among equals chance decides, so that thousands of
+clients do not all choose the same. Of thousands that discovery tells of most may be dead: none of them is tried twice
+before each was tried once. How long one that failed has to wait is the pool's business. Every operation but `waiting` costs
+the logarithm of the number of exits, over many of them.
 """
 
 from __future__ import annotations
@@ -87,7 +89,13 @@ class Roster:
         while self._later and self._later[0][0] <= now:
             _, serial, exit_ = heapq.heappop(self._later)
             if self._tickets.get(exit_) == serial:
-                address = exit_.address
-                rank = 0 if address.preferred else 1 if address.proven else 2
-                place = address.preference if address.preferred else 0
-                heapq.heappush(self._ready, (rank, place, self._rng.random(), serial, exit_))
+                place = exit_.address.preference if exit_.address.preferred else 0
+                heapq.heappush(self._ready, (_rank(exit_), place, self._rng.random(), serial, exit_))
+
+
+def _rank(exit_: Exit) -> int:
+    if exit_.address.preferred:
+        return 0
+    if (exit_.worked or exit_.address.proven) and exit_.attempt <= 1:
+        return 1
+    return 2 if exit_.attempt == 0 else 3
