@@ -3,8 +3,8 @@
 Exits that the configuration names come first, in its order; then those that worked before, once more also after a
 failure; then those that were never tried; at last those that failed. Among equals chance decides, so that thousands of
 clients do not all choose the same. Of thousands that discovery tells of most may be dead: none of them is tried twice
-before each was tried once. How long one that failed has to wait is the pool's business. Every operation but `waiting` costs
-the logarithm of the number of exits, over many of them.
+before each was tried once. How long one that failed has to wait is the pool's business. Every operation but `waiting`
+costs the logarithm of the number of exits, over many of them.
 """
 
 from __future__ import annotations
