@@ -436,12 +436,12 @@ def test_exits_that_members_tell_of(here: Place) -> None:
     with here.running("first", "bethrou node start", *more("first")) as first:
         address = first.wait_for(r"^ +- (/ip4/127\.0\.0\.1/tcp/\d+/p2p/\w+)")
         (here.folder / "client.yaml").write_text(_ADDRESS.sub(address, BLOCKS["members-client-yaml"]))
-        with (
-            here.running("second", _ADDRESS.sub(address, BLOCKS["members-node"]), *more("second")) as second,
-            here.running("client", "bethrou client connect", "--listen", "127.0.0.1:0"),
-        ):
-            second.wait_for("(member connected|exit up)")
-            wait_until(says(here, "bethrou status --client --check", "2 of 2 exits can be used"), PATIENCE)
+        with here.running("second", _ADDRESS.sub(address, BLOCKS["members-node"]), *more("second")):
+            told = says(here, "bethrou status --node --instance first --json", '"exits_known": 1')
+            wait_until(told, PATIENCE)  # a client that asks before that asks again a minute later
+            with here.running("client", "bethrou client connect", "--listen", "127.0.0.1:0"):
+                both_serve = says(here, "bethrou status --client --check", "2 of 2 exits can be used")
+                wait_until(both_serve, PATIENCE)
 
 
 def test_a_node_with_a_file(here: Place) -> None:
