@@ -75,6 +75,15 @@ class ExitChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """A source of exits (redis, members, cache) cannot be heard any more, or is well again (`ok`)."""
+
+    source: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class StrangerRefused:
     """Somebody connected who is no member, or no SOCKS client. `service` is "link" or "socks"."""
 
@@ -91,6 +100,15 @@ class DescriptorsShort:
     short: bool
 
 
-Event = RequestEnded | LinkOpened | LinkClosed | DialFailed | ExitChanged | StrangerRefused | DescriptorsShort
+Event = (
+    RequestEnded
+    | LinkOpened
+    | LinkClosed
+    | DialFailed
+    | ExitChanged
+    | SourceChanged
+    | StrangerRefused
+    | DescriptorsShort
+)
 
 Emit = Callable[[Event], None]

@@ -12,6 +12,7 @@ from bethrou.events import (
     LinkClosed,
     LinkOpened,
     RequestEnded,
+    SourceChanged,
     StrangerRefused,
 )
 from bethrou.ops.log_events import CLIENT_WORDS, NODE_WORDS, STRANGERS_AT_ONCE, EventLog, Words
@@ -189,3 +190,12 @@ def test_one_line_for_each_change_of_an_exit_that_is_connected() -> None:
         "failed a request: RST",
     )
     assert well["event"] == "exit is well again"
+
+
+def test_a_source_that_falls_ill_and_gets_well() -> None:
+    ill, well = Lines().tell(
+        SourceChanged("redis", False, "127.0.0.1:6379: Connection refused"),
+        SourceChanged("redis", True, "listening"),
+    )
+    assert (ill["level"], ill["source"], ill["reason"]) == ("warn", "redis", "127.0.0.1:6379: Connection refused")
+    assert (well["level"], well["source"]) == ("info", "redis")

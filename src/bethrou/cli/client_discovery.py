@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bethrou.cli.discovery_timer import ExpiryTimer
+from bethrou.cli.discovery_timer import DiscoveryTimer
 from bethrou.cli.state_dir import CACHE_FILE
 from bethrou.config import ClientConfig, DiscoveryConfig, ExitEntry
 from bethrou.discovery.cache import Cache
@@ -20,6 +20,7 @@ from bethrou.discovery.directory import REDIS, STATIC, Directory, Entry
 from bethrou.discovery.member_records import MemberRecords
 from bethrou.discovery.members_source import MembersSource
 from bethrou.discovery.source import Sighting, Source
+from bethrou.events import Emit
 from bethrou.net.host import Host
 from bethrou.net.tasks import Tasks
 from bethrou.proxy.exit import DISCOVERED, ExitAddress
@@ -41,6 +42,7 @@ class ClientDiscovery:
         network_key: NetworkKey,
         pool: Pool,
         rng: random.Random,
+        emit: Emit,
         state: Path | None,
         warn: Callable[[str], None],
     ) -> None:
@@ -59,13 +61,16 @@ class ClientDiscovery:
         self._members: Source | None = None
         self._redis: Source | None = None
         self._configured: DiscoveryConfig | None = None
-        self._timer: ExpiryTimer | None = None
+        self._timer: DiscoveryTimer | None = None
+        self._emit = emit
+        self._discovers = False
+        """Whether exits that the configuration does not name may be used."""
         self._closing = Tasks(loop)
 
     def start(self, config: ClientConfig) -> None:
         """Begin, with what `config` says."""
         self.configure(config)
-        self._timer = ExpiryTimer(self._loop, self.directory)
+        self._timer = DiscoveryTimer(self._loop, self.directory, self.snapshots, self._emit)
         if self._cache is not None:
             self._cache.start()
 
@@ -108,6 +113,8 @@ class ClientDiscovery:
 
     def _changed(self, peer: PeerId) -> None:
         entry = self.directory.entries.get(peer)
+        if entry is not None and not self._discovers and STATIC not in entry.sources:
+            entry = None  # remembered from a time when others could be used
         if entry is None and peer in self._places:
             return  # still named: only its sighting is being replaced
         if peer in self._dismissed and (entry is None or REDIS not in entry.sources):
@@ -185,3 +192,10 @@ class ClientDiscovery:
             self._closing.start(self._members.close(), "members")
             self._members = None
         self._configured = config
+        self._discovers = config.enabled or config.members
+        for source, heard in (("redis", config.enabled), ("members", config.members)):
+            if not heard:
+                for peer in list(self.directory.entries):
+                    self.directory.gone(source, peer)
+        for peer in list(self.directory.entries):
+            self._changed(peer)

@@ -85,7 +85,7 @@ class ControlOfClient:
             return WhySnapshot(destination, ruling.rule, ruling.action.value, "", (), tuple(notes))
         plan = router.plan(request, name, ruling)
         if not plan.ranked:
-            notes.append("no exit that is up fits: a request would wait for one, and then be refused")
+            notes.append(self._why_nobody(ruling))
         return WhySnapshot(
             destination=join_address(request.host, request.port),
             rule=ruling.rule,
@@ -126,6 +126,11 @@ class ControlOfClient:
         )
         now = self._loop.time()
         return tuple(exit_.snapshot(now) for exit_ in in_order[: len(pool.linked) + MAX_SHOWN])
+
+    def _why_nobody(self, ruling: Ruling) -> str:
+        if self._client.pool.candidates() and not self._client.pool.fits_any(ruling.scope):
+            return f"no exit that is known fits {ruling.scope}: a request would be refused"
+        return "no exit that fits is up: a request would wait for one, and then be refused"
 
     def _candidates(self, plan: Plan, ruling: Ruling) -> tuple[CandidateSnapshot, ...]:
         now = self._loop.time()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bethrou.cli.discovery_timer import ExpiryTimer
+from bethrou.cli.discovery_timer import DiscoveryTimer
 from bethrou.cli.link_events import AGENT
 from bethrou.cli.state_dir import CACHE_FILE
 from bethrou.config import DiscoveryConfig, NodeConfig
@@ -74,7 +74,7 @@ class NodeDiscovery:
         self._told_of = config.peers
         self._closing = Tasks(loop)
         self.configure(config)
-        self._timer = ExpiryTimer(loop, self.directory)
+        self._timer = DiscoveryTimer(loop, self.directory, self.snapshots, emit)
         self._peers.start()
         self._stop_observing = host.observe_links(self._link_up, lambda link, reason: None)
         if self._cache is not None:

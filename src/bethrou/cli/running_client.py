@@ -67,7 +67,7 @@ class RunningClient:
             config.routing.pool,
             self._reached,
         )
-        self.discovery = ClientDiscovery(loop, self.host, network_key, self.pool, rng, state, warn)
+        self.discovery = ClientDiscovery(loop, self.host, network_key, self.pool, rng, emit, state, warn)
         self.router = Router(loop, self.pool, config.routing, config.rules, rng)
         self._socks = SocksServer(
             loop,
@@ -175,7 +175,10 @@ def _differences(before: ClientConfig, after: ClientConfig) -> list[str]:
         if was != now:
             lines.append(f"routing.{field}: {was} -> {now}")
     if before.rules != after.rules:
-        lines.append(f"rules: {len(after.rules)} instead of {len(before.rules)}")
+        count, former = len(after.rules), len(before.rules)
+        lines.append(
+            f"rules: {count} instead of {former}" if count != former else f"rules: {count}, not the same"
+        )
     if before.server.credentials != after.server.credentials:
         lines.append(f"server: {len(after.server.credentials)} users")
     lines += [

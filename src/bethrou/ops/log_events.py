@@ -19,6 +19,7 @@ from bethrou.events import (
     LinkClosed,
     LinkOpened,
     RequestEnded,
+    SourceChanged,
     StrangerRefused,
 )
 from bethrou.ops.logs import Logger
@@ -80,6 +81,7 @@ class EventLog:
             LinkClosed: self._link_closed,
             DialFailed: self._dial_failed,
             ExitChanged: self._exit_changed,
+            SourceChanged: self._source_changed,
             StrangerRefused: self._stranger_refused,
             DescriptorsShort: self._descriptors_short,
         }
@@ -143,6 +145,12 @@ class EventLog:
             fields["reason"] = _cut(event.reason)
         write = self._log.warning if event.new == "suspect" else self._log.info
         write(words, **fields)
+
+    def _source_changed(self, event: SourceChanged) -> None:
+        if event.ok:
+            self._log.info("source of exits is well again", source=event.source)
+        else:
+            self._log.warning("source of exits is ill", source=event.source, reason=_cut(event.detail))
 
     def _stranger_refused(self, event: StrangerRefused) -> None:
         allowance = self._strangers.setdefault(event.service, _Allowance(self._clock()))

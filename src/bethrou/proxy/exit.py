@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bethrou.net.link import Link
 from bethrou.proxy.candidates import Candidate
-from bethrou.proxy.health import Health
+from bethrou.proxy.health import Health, State
 from bethrou.snapshots import ExitSnapshot, LoadSnapshot
 from bethrou.wire.identify import Identify
 from bethrou.wire.multiaddr import Multiaddr
@@ -133,7 +133,7 @@ class Exit:
             name=self.name,
             tags=self.tags,
             state="draining" if self.dismissed else health.state.value if tried else "known",
-            reason="no longer in the configuration" if self.dismissed else health.reason if tried else "",
+            reason="no longer in the configuration" if self.dismissed else self._reason(tried),
             since=max(0.0, now - health.since),
             round_trip=health.round_trip,
             path=link.path if link is not None else "",
@@ -144,3 +144,8 @@ class Exit:
             load=self.load,
             agent=self.statement.agent_version if self.statement is not None else "",
         )
+
+    def _reason(self, tried: bool) -> str:
+        if not tried or self.health.state is State.HEALTHY:
+            return ""  # how it came to be well needs no saying
+        return self.health.reason
