@@ -197,5 +197,9 @@ def test_a_source_that_falls_ill_and_gets_well() -> None:
         SourceChanged("redis", False, "127.0.0.1:6379: Connection refused"),
         SourceChanged("redis", True, "listening"),
     )
-    assert (ill["level"], ill["source"], ill["reason"]) == ("warn", "redis", "127.0.0.1:6379: Connection refused")
+    assert (ill["level"], ill["source"], ill["reason"]) == (
+        "warn",
+        "redis",
+        "127.0.0.1:6379: Connection refused",
+    )
     assert (well["level"], well["source"]) == ("info", "redis")
