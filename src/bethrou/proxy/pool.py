@@ -318,11 +318,7 @@ class Pool:
     def _redial_delay(self, attempt: int, away: float) -> float:
         longest = LONGEST_REDIAL if away < PATIENCE else min(RAREST_REDIAL, LONGEST_REDIAL * away / PATIENCE)
         delay: float = min(longest, FIRST_REDIAL * 2.0 ** min(attempt, 16))
-        return self._jittered(max(delay, DIAL_INTERVAL * self._away))
-
-    @property
-    def _away(self) -> int:
-        return len(self.exits) - len(self.linked)
+        return self._jittered(max(delay, DIAL_INTERVAL * self._roster.later))
 
     def _hurry(self) -> None:
         """A request has no exit: cut long waits short, never short ones."""
@@ -330,7 +326,7 @@ class Pool:
         if now - self._hurried_at < HURRY_INTERVAL:
             return
         self._hurried_at = now
-        shortest = max(LONGEST_REDIAL, DIAL_INTERVAL * self._away)
+        shortest = max(LONGEST_REDIAL, DIAL_INTERVAL * self._roster.later)
         for due, exit_ in self._roster.waiting():
             if due > (sooner := exit_.failed_at + shortest):
                 self._roster.put(exit_, max(now, sooner))
