@@ -152,7 +152,7 @@ async def test_users_that_are_taken_away_are_let_in_no_more(started: Programs) -
         server["users"] = {"bob": "new"}
         rewrite(config_file(client), changed(client, server=server))
         client.signal(signal.SIGHUP)
-        await client.logged(f"{OBEYED}server: 1 users")
+        await client.logged(f"{OBEYED}server: 1 user")
         for user in (("eve", "x"), ("bob", "old")):
             with pytest.raises(PermissionError):
                 async with application(client.proxy, far.host, far.port, user=user):
