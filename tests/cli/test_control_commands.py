@@ -376,6 +376,40 @@ async def test_a_node_and_a_client_at_work(started: Programs, machine: Machine) 
         await node.logged("request", id=connection["id"])
 
 
+async def test_a_client_says_why_and_obeys_anew(started: Programs, machine: Machine) -> None:
+    node = started.node("--name", "berlin")
+    client = started.client([node], rules=[{"domain": ["blocked.test"], "use": "block"}])
+    await client.connected()
+
+    async def why(*arguments: str) -> tuple[int, dict[str, Any]]:
+        done = await machine.bethrou("why", *arguments, "--json")
+        return done.returncode, json.loads(done.stdout)
+
+    status, answer = await why("example.com:443")
+    (candidate,) = answer["candidates"]
+    assert (status, answer["action"], answer["strategy"]) == (0, "exit", "random")
+    assert (candidate["id"], candidate["place"], candidate["reason"]) == (node.id, 1, "drawn by chance")
+    status, answer = await why("blocked.test:443", "--user", "exit=berlin")
+    assert (status, answer["action"], answer["rule"]) == (1, "block", "domain: blocked.test, use: block")
+    status, answer = await why("example.com:443", "--user", "bob,exit=paris")
+    assert status == 1
+    assert [each["reason"] for each in answer["candidates"]] == ["is not the exit paris"]
+    assert (await machine.bethrou("why", "example.com:443", "--user", "color=red")).returncode == 2
+    assert not client.lines_of("request"), "asking why asks nobody else"
+
+    file = client.folder / "client.yaml"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "routing": {"strategy": "ordered"}}))
+    done = await machine.bethrou("reload", "--client")
+    assert (done.returncode, done.stdout) == (0, "routing.strategy: random -> ordered\n")
+    assert (await machine.bethrou("reload", "--client")).stdout == "Nothing has changed.\n"
+    file.write_text("nodes: [\n")
+    done = await machine.bethrou("reload", "--client")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("bethrou: client.yaml: line 2: not valid YAML")
+    assert (await why("example.com:443"))[1]["strategy"] == "ordered"
+
+
 async def test_a_node_that_is_drained_ends_when_what_it_carries_has_finished(
     started: Programs, machine: Machine
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from bethrou.cli.reloading import LOOK, FileWatch, Reloading
 from bethrou.errors import ConfigError
+from cli.commands import run
 from live.applications import application, echoed, refusal
 from live.processes import ClientProgram, Program, Programs, programs
 from live.targets import echo, target
@@ -118,6 +119,31 @@ async def test_a_wrong_file_changes_nothing_and_is_one_line(
     assert client.running
 
 
+async def test_without_discovery_only_the_exits_that_are_named_are_used(
+    started: Programs, tmp_path: Path
+) -> None:
+    async def sources() -> set[str]:
+        asked = ("bethrou", "status", "--client", "--json")
+        done = await asyncio.to_thread(run, *asked, cwd=tmp_path, XDG_STATE_HOME=str(tmp_path))
+        return {source["name"] for source in json.loads(done.stdout)["sources"]}
+
+    named = started.node()
+    other = started.node("--peer", named.address)
+    client = started.client([named])
+    await client.logged("exit up", exit=other.short)
+    assert await sources() == {"static", "members", "cache"}
+    rewrite(config_file(client), changed(client, discovery={"members": False}))
+    client.signal(signal.SIGHUP)
+    await client.logged(f"{OBEYED}discovery: changed")
+    await client.logged("exit down", exit=other.short, reason="no longer in the configuration")
+    assert await sources() == {"static"}
+    assert not client.lines_of("exit down", exit=named.short)
+
+    rewrite(config_file(client), changed(client, discovery={"members": True}))
+    client.signal(signal.SIGHUP)
+    await client.logged("exit up", count=2, exit=other.short)
+
+
 async def test_users_that_are_taken_away_are_let_in_no_more(started: Programs) -> None:
     server = {"listen": "127.0.0.1:0", "users": {"bob": "old", "eve": "x"}}
     client = started.client([started.node()], server=server)
@@ -126,7 +152,7 @@ async def test_users_that_are_taken_away_are_let_in_no_more(started: Programs) -
         server["users"] = {"bob": "new"}
         rewrite(config_file(client), changed(client, server=server))
         client.signal(signal.SIGHUP)
-        await client.logged(f"{OBEYED}server: 1 users")
+        await client.logged(f"{OBEYED}server: 1 user")
         for user in (("eve", "x"), ("bob", "old")):
             with pytest.raises(PermissionError):
                 async with application(client.proxy, far.host, far.port, user=user):

@@ -253,6 +253,22 @@ async def test_an_exit_that_a_request_asks_for_is_connected_although_the_pool_is
         assert not await it.pool.wait_for_exit(0.01, Scope(exits=("paris",)))
 
 
+async def test_requests_for_different_exits_that_come_together_are_all_dialled_for() -> None:
+    async with scene() as it, AsyncExitStack() as stack:
+        others = {name: Member(name) for name in ("berlin", "tokyo")}
+        for member in others.values():
+            stack.push_async_callback(member.close)
+        first = ExitAddress(it.exit.peer_id, (it.exit.address,), preference=0)
+        named = [ExitAddress(each.peer_id, (each.address,), name=name) for name, each in others.items()]
+        it.pool = it.pool_of(first, *named)
+        it.pool.resize(1)
+        it.pool.start()
+        await until(lambda: it.known.usable and not it.pool._dials)
+        it.pool._hurried_at = asyncio.get_running_loop().time()  # somebody has just asked for something
+        waiting = [it.pool.wait_for_exit(5.0, Scope(exits=(name,))) for name in others]
+        assert await asyncio.gather(*waiting) == [True, True]
+
+
 async def test_an_exit_that_nobody_knows_any_more_is_used_as_long_as_its_link_lasts() -> None:
     async with scene() as it:
         it.pool.start()

@@ -59,6 +59,7 @@ class Scene:
         self.streams: list[YamuxStream] = []
         self.pool = Pool(loop, self.client, lambda event: None, random.Random(1))
         self.router = Router(loop, self.pool, RoutingConfig(timeout=TIMEOUT), (), random.Random(1))
+        self.router._limits.take = TimeoutQueue(loop, 10.0)  # a busy machine is no fault of an exit
         self.router._limits.answer = TimeoutQueue(loop, TIMEOUT, resolution=0.05)
         for name, member in self.members.items():
             member.handle(PROTOCOL_V1_1, self.answering(name))
@@ -146,7 +147,7 @@ async def test_the_two_are_told_apart_where_they_arise(stack: AsyncExitStack) ->
     link = it.exit("a").link
     assert link is not None
     request = ProxyRequest("x.example", 80)
-    limits = exit_client.Limits(asyncio.get_running_loop(), TIMEOUT)
+    limits = it.router._limits
     with pytest.raises(NoAnswer, match=r"no answer within 0\.3 s"):
         await exit_client.ask(link, request, limits, exit_client.Attempt(0.0))
     it.answers["a"] = OWN_TIMEOUT
@@ -252,3 +253,8 @@ async def test_a_reload_that_leaves_the_time_out_alone_leaves_its_clock_alone(st
     it.router.configure(RoutingConfig(timeout=2 * TIMEOUT), ())
     assert it.router._limits is not limits
     assert it.router._limits.answer.seconds == 2 * TIMEOUT
+
+
+@pytest.mark.parametrize(("timeout", "take"), [(10.0, 3.0), (60.0, 3.0), (9.0, 3.0), (3.0, 1.0)])
+async def test_a_silent_exit_leaves_time_to_ask_others(timeout: float, take: float) -> None:
+    assert exit_client.Limits(asyncio.get_running_loop(), timeout).take.seconds == take

@@ -57,22 +57,20 @@ class ClientDiscovery:
         """The place of each exit that the configuration names."""
         self._dismissed: set[PeerId] = set()
         """Exits that were taken out of the configuration, and that only members (itself among them) still tell of."""
-        self._cache = Cache(loop, state / CACHE_FILE, self.directory, time.time, warn) if state else None
+        self._state = state
+        self._warn = warn
+        self._cache: Cache | None = None
         self._members: Source | None = None
         self._redis: Source | None = None
         self._configured: DiscoveryConfig | None = None
         self._timer: DiscoveryTimer | None = None
         self._emit = emit
-        self._discovers = False
-        """Whether exits that the configuration does not name may be used."""
         self._closing = Tasks(loop)
 
     def start(self, config: ClientConfig) -> None:
         """Begin, with what `config` says."""
         self.configure(config)
         self._timer = DiscoveryTimer(self._loop, self.directory, self.snapshots, self._emit)
-        if self._cache is not None:
-            self._cache.start()
 
     def configure(self, config: ClientConfig) -> None:
         """From now on the configuration names these exits and sources. Raises ConfigError, and changes nothing then."""
@@ -86,9 +84,8 @@ class ClientDiscovery:
         if self._timer is not None:
             self._timer.close()
         await self._closing.wait()
-        for source in (self._redis, self._members, self._cache):
-            if source is not None:
-                await source.close()
+        for source in self._sources():
+            await source.close()
 
     def note_good(self, peer: PeerId, address: Multiaddr) -> None:
         """There is a link to `peer` at `address`."""
@@ -106,15 +103,16 @@ class ClientDiscovery:
             skipped=0,
             silent_for=None,
         )
-        others = (source for source in (self._redis, self._members, self._cache) if source is not None)
-        return (static, *(source.snapshot() for source in others))
+        return (static, *(source.snapshot() for source in self._sources()))
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _sources(self) -> list[Source]:
+        """Those at work."""
+        return [source for source in (self._redis, self._members, self._cache) if source is not None]
+
     def _changed(self, peer: PeerId) -> None:
         entry = self.directory.entries.get(peer)
-        if entry is not None and not self._discovers and STATIC not in entry.sources:
-            entry = None  # remembered from a time when others could be used
         if entry is None and peer in self._places:
             return  # still named: only its sighting is being replaced
         if peer in self._dismissed and (entry is None or REDIS not in entry.sources):
@@ -179,9 +177,10 @@ class ClientDiscovery:
         )
 
     def _replace_sources(self, config: DiscoveryConfig, redis: Source | None) -> None:
-        if self._redis is not None:
-            self._closing.start(self._redis.close(), "the former Redis")
-        self._redis = redis
+        self._configured = config
+        before, self._redis = self._redis, redis
+        if before is not None:
+            self._closing.start(self._end(before), "the former Redis")
         if redis is not None:
             redis.start()
         if config.members and self._members is None:
@@ -189,13 +188,24 @@ class ClientDiscovery:
             self._members = MembersSource(self._loop, self._host, taken, self._rng)
             self._members.start()
         elif not config.members and self._members is not None:
-            self._closing.start(self._members.close(), "members")
+            self._closing.start(self._end(self._members), "members")
             self._members = None
-        self._configured = config
-        self._discovers = config.enabled or config.members
-        for source, heard in (("redis", config.enabled), ("members", config.members)):
-            if not heard:
-                for peer in list(self.directory.entries):
-                    self.directory.gone(source, peer)
-        for peer in list(self.directory.entries):
-            self._changed(peer)
+        # it remembers what others have told: a client that is to use only what it is given has none
+        remembers = config.members or config.enabled
+        if remembers and self._cache is None and self._state is not None:
+            self._cache = Cache(self._loop, self._state / CACHE_FILE, self.directory, time.time, self._warn)
+            self._cache.start()
+        elif not remembers and self._cache is not None:
+            self._closing.start(self._end(self._cache), "last-known-good list")
+            self._cache = None
+
+    async def _end(self, source: Source) -> None:
+        """End a source that the configuration does not name any more, and the use of exits that nobody else knows."""
+        await source.close()
+        name = source.snapshot().name
+        if name in (other.snapshot().name for other in self._sources()):
+            return  # what another one in its place still sees, it will say again; the rest runs out
+        known = set(self.directory.entries)
+        self.directory.drop(name)
+        for peer in known - self.directory.entries.keys():
+            self._pool.dismiss(peer)

@@ -98,17 +98,19 @@ class NodeDiscovery:
         self._stop_observing()
         await self._closing.wait()
         await self._peers.close()
-        for source in (self._redis, self._members, self._cache):
-            if source is not None:
-                await source.close()
+        for source in self._sources():
+            await source.close()
         await self._service.close()
 
     def snapshots(self) -> tuple[SourceSnapshot, ...]:
         """How the sources are doing."""
-        sources = (self._redis, self._members, self._cache)
-        return tuple(source.snapshot() for source in sources if source is not None)
+        return tuple(source.snapshot() for source in self._sources())
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _sources(self) -> list[Source]:
+        """Those at work."""
+        return [source for source in (self._redis, self._members, self._cache) if source is not None]
 
     def _known_records(self) -> list[bytes]:
         self.directory.expire()
@@ -139,7 +141,7 @@ class NodeDiscovery:
 
     def _replace_sources(self, config: DiscoveryConfig, redis: Source | None) -> None:
         if self._redis is not None:
-            self._closing.start(self._redis.close(), "the former Redis")
+            self._closing.start(self._end(self._redis), "the former Redis")
         self._redis = redis
         if redis is not None:
             redis.start()
@@ -149,6 +151,13 @@ class NodeDiscovery:
             self._members.start()
         elif not config.members and self._members is not None:
             self._host.unhandle(PROTOCOL)
-            self._closing.start(self._members.close(), "members")
+            self._closing.start(self._end(self._members), "members")
             self._members = None
         self._configured = config
+
+    async def _end(self, source: Source) -> None:
+        """End a source that the configuration does not name any more, and forget what it has said."""
+        await source.close()
+        name = source.snapshot().name
+        if name not in (other.snapshot().name for other in self._sources()):
+            self.directory.drop(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bethrou.cli.client_discovery import ClientDiscovery
 from bethrou.cli.link_events import AGENT, host_events
+from bethrou.cli.quantities import counted
 from bethrou.config import Action, ClientConfig, ResolverChoice
 from bethrou.errors import ConfigError
 from bethrou.events import Emit
@@ -180,7 +181,7 @@ def _differences(before: ClientConfig, after: ClientConfig) -> list[str]:
             f"rules: {count} instead of {former}" if count != former else f"rules: {count}, not the same"
         )
     if before.server.credentials != after.server.credentials:
-        lines.append(f"server: {len(after.server.credentials)} users")
+        lines.append(f"server: {counted(len(after.server.credentials), 'user')}")
     lines += [
         f"{field}: changed"
         for field in ("discovery", "half_close_wait", "grace", "watch")

@@ -106,6 +106,11 @@ class Directory:
         if self._sightings.get(peer, {}).pop(source, None) is not None:
             self._update(peer)
 
+    def drop(self, source: str) -> None:
+        """Forget all that `source` has said."""
+        for peer in [peer for peer, said in self._sightings.items() if source in said]:
+            self.gone(source, peer)
+
     def next_expiry(self) -> float | None:
         """The Unix time at which `expire` should be called, at the latest; None: never, as things are."""
         return None if self._next_expiry == math.inf else self._next_expiry

@@ -16,6 +16,7 @@ from bethrou.net.link import Link
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.timeouts import TimeoutQueue
+from bethrou.proxy.plans import MAX_ATTEMPTS
 from bethrou.wire.proxy_request import (
     PROTOCOL_V1_0,
     PROTOCOL_V1_1,
@@ -28,7 +29,9 @@ from bethrou.wire.proxy_request import (
 from bethrou.wire.request_dialog import AnyRequestDialog, GoRequestDialog, RequestDialog
 
 TAKE_TIMEOUT = 3.0
-"""Seconds that an exit has to say `dialing`. The time to wait for a stream counts: it may have too many unanswered."""
+"""Seconds that an exit has to say `dialing`. The time to wait for a stream counts: it may have too many unanswered.
+
+It is less where a request has so little time altogether that other exits could not be asked in it."""
 
 
 class ExitFault(Exception):
@@ -65,7 +68,7 @@ class Limits:
     """The two timeouts, shared by all requests: for the exit's first sign, and for its final answer, in seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, answer: float) -> None:
-        self.take = TimeoutQueue(loop, TAKE_TIMEOUT)
+        self.take = TimeoutQueue(loop, min(TAKE_TIMEOUT, answer / MAX_ATTEMPTS))
         self.answer = TimeoutQueue(loop, answer)
 
     def close(self) -> None:
@@ -199,7 +202,7 @@ class _Conversation(ByteReader):
             self.outcome.set_exception(error)
 
     def _not_taken(self) -> None:
-        self._fail(ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s"))
+        self._fail(ExitFault(f"the exit did not take the request within {self._limits.take.seconds:.3g} s"))
 
     def _no_answer(self) -> None:
         self._fail(NoAnswer(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:g} s"))

@@ -120,6 +120,7 @@ class Pool:
         """Exits that are being dialled, and since when."""
         self._waiters: set[_Waiter] = set()
         self._hurried_at = -HURRY_INTERVAL
+        self._hurrying: asyncio.TimerHandle | None = None
         self._tasks = Tasks(loop)
         self._timer: asyncio.TimerHandle | None = None
         self._review: asyncio.TimerHandle | None = None
@@ -136,7 +137,7 @@ class Pool:
     async def close(self) -> None:
         """Stop dialling. Links belong to the host."""
         self._running = False
-        for timer in (self._timer, self._review):
+        for timer in (self._timer, self._review, self._hurrying):
             if timer is not None:
                 timer.cancel()
         await self._tasks.close()
@@ -326,19 +327,21 @@ class Pool:
     def _redial_delay(self, attempt: int, away: float) -> float:
         longest = LONGEST_REDIAL if away < PATIENCE else min(RAREST_REDIAL, LONGEST_REDIAL * away / PATIENCE)
         delay: float = min(longest, FIRST_REDIAL * 2.0 ** min(attempt, 16))
-        return self._jittered(max(delay, DIAL_INTERVAL * self._away))
-
-    @property
-    def _away(self) -> int:
-        return len(self.exits) - len(self.linked)
+        return self._jittered(max(delay, DIAL_INTERVAL * self._roster.later))
 
     def _hurry(self) -> None:
-        """A request has no exit: cut long waits short, never short ones."""
-        now = self._loop.time()
-        if now - self._hurried_at < HURRY_INTERVAL:
-            return
-        self._hurried_at = now
-        shortest = max(LONGEST_REDIAL, DIAL_INTERVAL * self._away)
+        """A request has no exit: dial soon."""
+        delay = self._hurried_at + HURRY_INTERVAL - self._loop.time()
+        if delay <= 0:
+            self._hurry_now()
+        elif self._hurrying is None:
+            self._hurrying = self._loop.call_later(delay, self._hurry_now)
+
+    def _hurry_now(self) -> None:
+        """Cut long waits short, never short ones."""
+        self._hurried_at = now = self._loop.time()
+        self._hurrying = None
+        shortest = max(LONGEST_REDIAL, DIAL_INTERVAL * self._roster.later)
         for due, exit_ in self._roster.waiting():
             if due > (sooner := exit_.failed_at + shortest):
                 self._roster.put(exit_, max(now, sooner))

@@ -35,6 +35,11 @@ class Roster:
     def __contains__(self, exit_: Exit) -> bool:
         return exit_ in self._tickets
 
+    @property
+    def later(self) -> int:
+        """About how many wait for their time: void entries count until their time has come."""
+        return len(self._later)
+
     def put(self, exit_: Exit, due: float) -> None:
         """Have `exit_` dialled when its turn comes, not before `due`. Takes the place of what was said before."""
         self._serial += 1
