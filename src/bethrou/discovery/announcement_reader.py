@@ -79,6 +79,10 @@ class AnnouncementReader:
         exits: AnnouncedExits,
         asked: Callable[[Request], None],
     ) -> None:
+        self.heard = 0
+        """Messages that were taken."""
+        self.skipped = 0
+        """Messages that made no sense, were not genuine, or found no room."""
         self._loop = loop
         self._keys = keys
         self._exits = exits
@@ -89,8 +93,6 @@ class AnnouncementReader:
         self._by_anybody: _Queue[Told] = _Queue()
         self._arrived = asyncio.Event()
         self._verifications = RateLimit(VERIFICATIONS, BURST)
-        self._heard = 0
-        self._skipped = 0
         self._heard_at: float | None = None
 
     def start(self) -> None:
@@ -104,7 +106,7 @@ class AnnouncementReader:
     def received(self, data: bytes) -> None:
         """Take a message, to be read soon."""
         if len(data) > MAX_MESSAGE or not self._new.put(data, len(data)):
-            self._skipped += 1
+            self.skipped += 1
         else:
             self._arrived.set()
 
@@ -112,7 +114,7 @@ class AnnouncementReader:
         """How it all is doing."""
         silent_for = None if self._heard_at is None else self._loop.time() - self._heard_at
         return SourceSnapshot(
-            SOURCE, pubsub.ok, pubsub.detail, self._exits.known, self._heard, self._skipped, silent_for
+            SOURCE, pubsub.ok, pubsub.detail, self._exits.known, self.heard, self.skipped, silent_for
         )
 
     async def _work(self) -> None:
@@ -153,7 +155,7 @@ class AnnouncementReader:
         except UnknownAnnouncement:
             return  # of a later version: none of our business
         except DecodeError:
-            self._skipped += 1
+            self.skipped += 1
             return
         if isinstance(message, Request):
             self._asked(message)
@@ -161,12 +163,12 @@ class AnnouncementReader:
             self._believe(message)
         else:
             queue = self._by_anybody if isinstance(message, Answer) else self._by_members
-            self._skipped += not queue.put(message, size)
+            self.skipped += not queue.put(message, size)
 
     def _believe(self, message: Told) -> None:
         try:
             if self._exits.take(message):
-                self._heard += 1
+                self.heard += 1
                 self._heard_at = self._loop.time()
         except DecodeError:
-            self._skipped += 1
+            self.skipped += 1
