@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 import report
 from lab import Lab, Settings, build_tools
 from main import announce, interrupt, note, only_run
-from network_lab import Figures, Plan, measure
-from peers import find_program
+from network_lab import Figures, Plan, measure, redis_server
 from processes import BenchError, Processes, raise_open_files_limit
 
 SIZES = (10, 100, 2_000)
@@ -33,9 +32,10 @@ class Row:
 
 
 ROWS = (
-    Row("cold_median_s", "client's start to first served request", "s"),
+    Row("cold_median_s", "client's start to first request, median", "s"),
     Row("cold_slowest_s", "  the slowest of them", "s", 2.0),
-    Row("warm_median_s", "  with a last-known-good list", "s"),
+    Row("worked_median_s", "  processor time until then, median", "s"),
+    Row("warm_median_s", "  with a last-known-good list, median", "s"),
     Row("warm_slowest_s", "  the slowest of those", "s", 2.0),
     Row("known", "nodes known 10 s after its start", ""),
     Row("links", "links that it keeps", ""),
@@ -82,8 +82,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
 
 
 def run(options: Options) -> int:
-    if find_program("redis-server") is None:
-        raise BenchError("no redis-server (package redis-server)")
+    redis_server()
     about = {"machine": report.machine(), "open_files": raise_open_files_limit()}
     announce(about)
     if options.quick:

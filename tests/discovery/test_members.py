@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bethrou.discovery import members_service
+from bethrou.discovery import members_service, members_source
 from bethrou.discovery.members_source import FIRST_RETRY, INTERVAL
 from bethrou.discovery.own_record import LIFETIME
 from bethrou.net.negotiation import propose
@@ -101,6 +101,21 @@ async def test_news_are_learnt_within_about_a_minute(clock: Clock) -> None:
         await client.knows(a)
         await clock.forward(INTERVAL * 0.4 + 1)
         assert set(client.notebook.latest) == {a.peer_id, identity("late").peer_id}
+
+
+async def test_long_answers_of_several_members_take_no_more_together_than_those_of_one(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with network(["a", "b"], ["client"]) as (_, [a, b], [client]):
+        own = a.own.current() if a.own is not None else None
+        assert own is not None
+        monkeypatch.setattr(members_source, "ANSWER_RATE", len(encode_record(own[1])) / INTERVAL)
+        await client.join(a, b)
+        await client.asks(2)
+        await clock.forward(INTERVAL * 1.3)
+        before = client.taken.heard
+        await clock.forward(INTERVAL * 20)
+        assert 15 <= client.taken.heard - before <= 25  # it is one record each time
 
 
 async def test_a_record_of_a_node_is_made_anew_and_replaces_the_one_before(clock: Clock) -> None:

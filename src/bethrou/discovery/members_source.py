@@ -1,7 +1,8 @@
 """`/bethrou/members/1.0.0`, the asking side: whoever knows one node learns of all others from it.
 
 Every member to which there is a link, and which answers the protocol, is asked when the link comes up and then about
-once a minute. A node says who it is with each question, so that whom it asks learns of it, too; a client says nothing.
+once a minute, in networks of many hundreds more rarely. A node says who it is with each question, so that whom it asks
+learns of it, too; a client says nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ INTERVAL = 60.0
 """Seconds from one question to the next, +-20 %."""
 
 ANSWER_RATE = 16 * 1024
-"""Bytes a second that answers may take of a link on average: after a long one the next question waits longer."""
+"""Bytes a second that the answers of all members may take on average: after a long one the next question waits longer.
+Two thousand nodes make an answer of a megabyte, and eight members tell much the same."""
 
 FIRST_RETRY = 10.0
 """Seconds after a question that was refused or came to nothing; doubled up to `INTERVAL`."""
@@ -131,7 +133,7 @@ class MembersSource:
                 failures += 1
             else:
                 self._asked[link.peer_id] = ""
-                delay = max(INTERVAL, size / ANSWER_RATE)
+                delay = max(INTERVAL, size * len(self._asked) / ANSWER_RATE)
                 failures = 0
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay * self._rng.uniform(0.8, 1.2)):
@@ -153,7 +155,7 @@ class MembersSource:
     async def _read_answer(self, link: Link, negotiation: OutboundNegotiation) -> int:
         async with asyncio.timeout(PATIENCE):
             await negotiation.agreed()
-        records = RecordReader()
+        records, near = RecordReader(), is_near(link)
         size = false = 0
         while data := await _next(negotiation):
             size += len(data)
@@ -161,17 +163,17 @@ class MembersSource:
                 raise DecodeError(f"the list of members is longer than {MAX_ANSWER} bytes")
             while (envelope := records.receive(data)) is not None:
                 data = b""
-                false += not self._take(envelope, link)
+                false += not self._take(envelope, near)
                 if false > MAX_FALSE:
                     raise DecodeError("the list of members is full of records that are not genuine")
                 await asyncio.sleep(0)  # a signature costs 130 us, and streams on other links are not to wait
         records.eof()
         return size
 
-    def _take(self, envelope: bytes, link: Link) -> bool:
+    def _take(self, envelope: bytes, near: bool) -> bool:
         try:
             if envelope:
-                self._taken.take(envelope, is_near(link))
+                self._taken.take(envelope, near)
         except DecodeError:
             return False
         return True
