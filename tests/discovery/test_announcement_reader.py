@@ -59,11 +59,10 @@ async def test_signatures_are_verified_at_a_bounded_pace_and_none_is_forgotten(
         reading.reader.received(message)
     began = clock.now
     await until(lambda: reading.reader.heard >= BURST)
-    taken = reading.reader.heard
-    assert taken <= BURST + VERIFICATIONS * (clock.now - began) + 1
     while reading.reader.heard < count:
+        assert reading.reader.heard <= BURST + VERIFICATIONS * (clock.now - began) + 1
         await clock.forward(0.02)
-    assert 0.4 < clock.now - began < 2
+    assert clock.now - began > 0.4
     assert reading.counts == (count, 0)
 
 
@@ -72,7 +71,7 @@ async def test_what_a_member_said_goes_before_what_anybody_can_make_up(
 ) -> None:
     for message in [answer_of(statement()) for _ in range(BURST + 2000)]:
         reading.reader.received(message)
-    await until(lambda: reading.reader.heard >= BURST)
+    await until(lambda: reading.reader.heard >= BURST and not len(reading.reader._new))
     member = statement()
     reading.reader.received(presence_of(member))
     before = reading.reader.heard
