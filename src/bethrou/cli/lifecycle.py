@@ -20,9 +20,9 @@ IDLE_IS_FINISHED = 5.0
 TERMINAL_GRACE = 2.0
 """Seconds of grace after Ctrl-C on a terminal, or when the terminal goes away."""
 
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WITH_HANGUP = (*STOP_SIGNALS, signal.SIGHUP)
+"""For programs on a terminal; to others SIGHUP may mean to read their configuration again."""
 
 _LOOK_EVERY = 0.1
 
