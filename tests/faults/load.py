@@ -16,6 +16,8 @@ from live.waiting import PATIENCE, until
 _PAYLOAD = Payload(48 * 1024, seed=11)
 _BYTES, _SHA256 = bytes(_PAYLOAD), _PAYLOAD.sha256
 
+_SIGN_OF_LIFE = b"."  # a connection without a byte for 5 s does not hold up the end of an exit
+
 _PAUSE = 0.02  # seconds between two transfers of an application: a load that leaves the machine room for what breaks
 
 
@@ -84,15 +86,19 @@ class Load:
             async with asyncio.timeout(PATIENCE):
                 app = await open_application(self.proxy, "127.0.0.1", self._port, user=self.user)
                 sending = asyncio.ensure_future(app.send([_BYTES], end=True))
-                count, digest = await app.receive()
-                await sending
-            if (count, digest) != (len(_BYTES), _SHA256):
-                fault = f"{count} bytes, not {len(_BYTES)}, or wrong ones"
+                try:
+                    received = await app.receive()
+                finally:
+                    (lost,) = await asyncio.gather(sending, return_exceptions=True)
+            if lost is not None:
+                raise lost
+            if received != (len(_BYTES), _SHA256):
+                fault = f"{received[0]} bytes, not {len(_BYTES)}, or wrong ones"
         except (OSError, Refused, EOFError, TimeoutError) as error:
             fault = f"{type(error).__name__}: {error}"
         finally:
             if app is not None:
-                app.abort()
+                app.writer.transport.abort()
         return Transfer(began, time.monotonic(), app is not None, fault)
 
 
@@ -113,12 +119,11 @@ async def load(
 
 
 class Downloads:
-    """Downloads that have come half-way, and go on when they may."""
+    """Downloads that have come half-way, and go on when they may; until then there is only a sign of life at times."""
 
-    def __init__(self, apps: list[Application], size: int, sha256: str, go_on: Callable[[], None]) -> None:
+    def __init__(self, apps: list[Application], rest: bytes, go_on: Callable[[], None]) -> None:
         self._apps = apps
-        self._size = size
-        self._sha256 = sha256
+        self._rest = rest
         self._go_on = go_on
 
     async def finish(self) -> int:
@@ -128,29 +133,23 @@ class Downloads:
 
     async def cut_off(self, count: int, timeout: float = PATIENCE) -> None:
         """Wait until so many have been cut off while none may go on."""
-        await until(lambda: sum(map(_is_over, self._apps)) >= count, timeout, "downloads cut off")
+        await until(lambda: len(self._apps) - self.alive >= count, timeout, "downloads cut off")
 
     @property
     def alive(self) -> int:
         """How many have not been cut off."""
-        return sum(not _is_over(app) for app in self._apps)
+        return sum(app.reader.exception() is None for app in self._apps)
 
     async def _ends_early(self, app: Application) -> bool:
         try:
             async with asyncio.timeout(PATIENCE):
-                count, digest = await app.receive()
-        except OSError:
+                data = await app.reader.read()
+        except ConnectionError:
             return True
         finally:
             app.writer.close()
-        if count < self._size:
-            return True
-        assert (count, digest) == (self._size, self._sha256)
+        assert data.lstrip(_SIGN_OF_LIFE) == self._rest  # what ends without an error is whole
         return False
-
-
-def _is_over(app: Application) -> bool:
-    return app.reader.exception() is not None or app.reader.at_eof()
 
 
 @contextlib.asynccontextmanager
@@ -159,28 +158,37 @@ async def downloads(
 ) -> AsyncIterator[Downloads]:
     """`count` downloads at a time, each of which has brought its first half when the block begins."""
     gate = asyncio.Event()
-    first, second = Payload(40_000, seed=3), Payload(200_000, seed=4)
-    async with target(_in_halves(first, second, gate)) as far:
+    first, rest = bytes(Payload(40_000, seed=3)), bytes(Payload(200_000, seed=4))
+    async with target(_in_halves(first, rest, gate)) as far:
         apps: list[Application] = []
         try:
             opening = (open_application(proxy, "127.0.0.1", far.port, user=user) for _ in range(count))
             apps += await asyncio.gather(*opening)
-            firsts = await asyncio.gather(*(app.receive(first.size) for app in apps))
-            assert set(firsts) == {(first.size, first.sha256)}
-            yield Downloads(apps, second.size, second.sha256, gate.set)
+            firsts = await asyncio.gather(*(app.reader.readexactly(len(first)) for app in apps))
+            assert set(firsts) == {first}
+            yield Downloads(apps, rest, gate.set)
         finally:
             gate.set()
             for app in apps:
                 app.writer.transport.abort()
 
 
-def _in_halves(first: Payload, second: Payload, gate: asyncio.Event) -> Habit:
+def _in_halves(first: bytes, rest: bytes, gate: asyncio.Event) -> Habit:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, visit: Visit) -> None:
-        writer.write(bytes(first))
-        await gate.wait()
-        writer.write(bytes(second))
-        await writer.drain()
+        writer.write(first)
+        while not gate.is_set():
+            _write(writer, _SIGN_OF_LIFE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await gate.wait()
+        _write(writer, rest)
         writer.write_eof()
         await drain_to_end(reader, visit)
 
     return serve
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if writer.is_closing():  # uvloop's transport would raise RuntimeError
+        raise ConnectionResetError
+    writer.write(data)

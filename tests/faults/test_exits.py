@@ -45,7 +45,7 @@ async def test_a_killed_exit_costs_what_was_on_it_and_nothing_else(
         killed = time.monotonic()
         first = await running.next()
         assert not first.fault
-        assert figures.seconds("next request served after", first.ended - killed) < 1
+        figures.seconds("next request served after", first.ended - killed, promised=1)
         await client.logged("exit down", exit=nodes[0].short)
         cut = await under_way.finish()
         await running.next(100)
@@ -53,7 +53,7 @@ async def test_a_killed_exit_costs_what_was_on_it_and_nothing_else(
         nodes[0] = await network.again(nodes[0])
         back = time.monotonic()
         await until(lambda: carried(client, nodes[0]) > before)
-        assert figures.seconds("used again after its return", time.monotonic() - back) < 1
+        figures.seconds("used again after its return", time.monotonic() - back, promised=1)
     figures.count("requests beside the downloads", len(running.done))
     figures.count("of them refused", len(running.refused))
     failed = figures.count("of them cut off", len(running.failed))
@@ -74,13 +74,13 @@ async def test_a_frozen_exit_is_out_of_use_within_15_s_and_back_when_it_answers(
         await client.logged("exit failed a request", exit=nodes[0].short)
         figures.seconds("asked last after", time.monotonic() - frozen)
         await under_way.cut_off(10)
-        assert figures.seconds("its streams ended after", time.monotonic() - frozen) < 15
+        figures.seconds("its streams ended after", time.monotonic() - frozen, promised=15)
         await until_status(network.state / "client", lambda seen: state_of(seen, nodes[0]) == "down")
         before = carried(client, nodes[0])
         nodes[0].signal(signal.SIGCONT)
         thawed = time.monotonic()
         await until(lambda: carried(client, nodes[0]) > before)
-        assert figures.seconds("used again after it answers", time.monotonic() - thawed) < 2
+        figures.seconds("used again after it answers", time.monotonic() - thawed, promised=2)
         assert figures.count("downloads of 30 cut off", await under_way.finish()) == 10
     figures.seconds("slowest request", slowest(running.done))
     figures.count("requests", len(running.done))
@@ -159,9 +159,10 @@ async def test_requests_wait_for_an_exit_when_all_are_dead(network: Network, fig
     await client.logged("exit down", count=2)
     began = time.monotonic()
     codes = await asyncio.gather(*(refusal(client.proxy, "127.0.0.1", 9) for _ in range(10)))
-    waited = figures.seconds("refused after (routing.wait is 2 s)", time.monotonic() - began)
+    waited = time.monotonic() - began
+    figures.seconds("refused after", waited, promised=2)
+    assert waited >= 2
     assert set(codes) == {0x01}
-    assert 2 <= waited < 3
     client.reconfigure(routing={"wait": "20s"})
     client.signal(signal.SIGHUP)
     await client.logged("configuration obeyed anew: routing.wait")
@@ -178,7 +179,7 @@ async def test_requests_wait_for_an_exit_when_all_are_dead(network: Network, fig
         await network.again(nodes[1])
         back = time.monotonic()
         served = await asyncio.gather(*asking)
-    assert figures.seconds("50 waiting requests served after its return", max(served) - back) < 1
+    figures.seconds("50 waiting requests served after its return", max(served) - back, promised=1)
 
 
 @pytest.mark.slow

@@ -52,11 +52,18 @@ class Application:
             raise Refused(code)
 
     async def send(self, blocks: Iterable[bytes], *, end: bool = False) -> None:
+        """Send, and end this direction if `end`. Raises ConnectionError when the connection is gone."""
         for block in blocks:
+            self._check_alive()
             self.writer.write(block)
             await self.writer.drain()
         if end:
+            self._check_alive()
             self.writer.write_eof()
+
+    def _check_alive(self) -> None:
+        if self.writer.transport.is_closing():  # uvloop's transport would raise RuntimeError
+            raise ConnectionResetError("the connection is gone")
 
     async def receive(self, size: int | None = None) -> tuple[int, str]:
         """Read `size` bytes, or until EOF: how many came, and their SHA-256."""

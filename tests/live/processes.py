@@ -43,6 +43,9 @@ class Program:
         self._role = role
         self._log = folder / f"{role}.log"
         self._said = folder / f"{role}.out"
+        self._lines: list[Line] = []
+        self._read = 0
+        """Bytes of the log that are in `_lines`."""
         with self._log.open("wb") as log, self._said.open("wb") as said:
             self._process = subprocess.Popen(
                 [*within, sys.executable, "-m", module, command, "--log-format", "json", *arguments],
@@ -68,9 +71,13 @@ class Program:
 
     @property
     def lines(self) -> list[Line]:
-        """Its log so far."""
-        whole, _, _ = self._log.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        """Its log so far. To be read no more when its folder has another program."""
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            whole, newline, _ = log.read().rpartition(b"\n")
+        self._read += len(whole + newline)
+        self._lines += map(json.loads, whole.splitlines())
+        return self._lines
 
     def lines_of(self, event: str, **fields: Any) -> list[Line]:
         """The lines of an event, with these fields."""
