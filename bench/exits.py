@@ -35,7 +35,6 @@ async def serve(key_file: Path, redis_port: int, count: int) -> None:
     settle()
     print("ready", flush=True)
     await asyncio.Event().wait()
-    del nodes
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 Whoever can publish can send as much as Redis carries. So the messages wait in a bounded queue; what finds it full is
 skipped. Each is read (some 50 us), and where it takes a signature to believe it (130 us), there are at most
-`VERIFICATIONS` a second: first for messages that a member made, then for answers, which anybody can make up.
+`VERIFICATIONS` a second in the long run: first for messages that a member made, then for answers, which anybody can
+make up.
 """
 
 from __future__ import annotations
