@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from bethrou.errors import DialError
 from bethrou.events import DialFailed, Emit, ExitChanged
@@ -28,6 +27,7 @@ from bethrou.proxy.exit import DISCOVERED, Exit, ExitAddress
 from bethrou.proxy.exit_link import follow_state
 from bethrou.proxy.health import Health, State
 from bethrou.proxy.roster import Roster
+from bethrou.proxy.waiting import WaitingRequests
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.state_message import StateMessage
@@ -81,14 +81,6 @@ HURRY_INTERVAL = 0.1
 _GIVEN_UP = "others are better"
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiter:
-    """A request that waits until an exit within its scope can be asked."""
-
-    scope: Scope
-    ready: asyncio.Future[None]
-
-
 class Pool:
     """Keeps links to exits. `rng` spreads choices and redials.
 
@@ -118,7 +110,7 @@ class Pool:
         self._roster = Roster(rng)
         self._dials: dict[Exit, float] = {}
         """Exits that are being dialled, and since when."""
-        self._waiters: set[_Waiter] = set()
+        self._waiting = WaitingRequests(loop, self._can_serve)
         self._hurried_at = -HURRY_INTERVAL
         self._hurrying: asyncio.TimerHandle | None = None
         self._tasks = Tasks(loop)
@@ -191,19 +183,7 @@ class Pool:
 
         What is away is dialled at once.
         """
-        if self._can_serve(scope):
-            return True
-        waiter = _Waiter(scope, self._loop.create_future())
-        self._waiters.add(waiter)
-        self._hurry()
-        try:
-            async with asyncio.timeout(timeout):
-                await waiter.ready
-        except TimeoutError:
-            return False
-        finally:
-            self._waiters.discard(waiter)
-        return True
+        return await self._waiting.wait(scope, timeout, self._hurry)
 
     def fits_any(self, scope: Scope) -> bool:
         """Whether any exit that is known, with a link or not, is within `scope` by what it says of itself."""
@@ -257,7 +237,7 @@ class Pool:
         while (exit_ := self._next(now)) is not None:
             self._dials[exit_] = now
             self._tasks.start(self._connect(exit_), f"exit {exit_.peer.short}")
-        for scope in {waiter.scope for waiter in self._waiters} - {ANY_EXIT}:
+        for scope in self._waiting.scopes - {ANY_EXIT}:
             self._open_within(scope, now)
         if self._timer is not None:
             self._timer.cancel()
@@ -412,7 +392,7 @@ class Pool:
         if exit_.link is link:
             exit_.said = said
             self._judge(exit_, exit_.health.says(self._loop.time(), said.draining))
-            self._serve_waiters()  # its name and tags may be what somebody waits for
+            self._waiting.look()  # its name and tags may be what somebody waits for
 
     def _judge(self, exit_: Exit, health: Health) -> None:
         """The exit's health is this from now on. Said once for each change of state."""
@@ -424,7 +404,7 @@ class Pool:
             ExitChanged(str(exit_.peer), exit_.name, change.old.value, change.new.value, change.reason)
         )
         if exit_.link is not None:
-            self._serve_waiters()
+            self._waiting.look()
             if change.new.usable and change.new is not State.HEALTHY:
                 self._fill()
 
@@ -436,14 +416,6 @@ class Pool:
             exit_.usable and (scope == ANY_EXIT or scope.why_not(exit_.candidate(now)) is None)
             for exit_ in self.linked.values()
         )
-
-    def _serve_waiters(self) -> None:
-        scopes = {waiter.scope for waiter in self._waiters}  # few, although requests may be many
-        served = {scope for scope in scopes if self._can_serve(scope)}
-        for waiter in [waiter for waiter in self._waiters if waiter.scope in served]:
-            self._waiters.discard(waiter)
-            if not waiter.ready.done():
-                waiter.ready.set_result(None)
 
     # -- which links are worth keeping ------------------------------------------------------------------------------
 
