@@ -337,7 +337,7 @@ def test_a_server_and_a_laptop(laptop_and_server: tuple[Place, Place], page: str
 
 # -- several exits --------------------------------------------------------------------------------------------------
 
-_MEASURED = re.compile(r"\b\d+(\.\d+)? (s|ms|min)\b")
+_MEASURED = re.compile(r"\b\d+(\.\d+)? (s|ms|min)\b|\b\d+%")
 _ADDRESS = re.compile(r"/ip4/203\.0\.113\.7/tcp/4000/p2p/\w+")
 
 
