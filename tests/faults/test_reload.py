@@ -74,7 +74,7 @@ async def test_a_client_obeys_its_file_anew_under_load(
         assert await refusal(client.proxy, "127.0.0.1", 9) == 0x02
 
         client.reconfigure(server={"listen": "127.0.0.1:0", "users": dict([ALICE])})
-        await reload("server: 1 users")
+        await reload("server: 1 user")
         with pytest.raises(AssertionError):  # the method without a password is not accepted
             await open_application(client.proxy, "127.0.0.1", 9)
 
