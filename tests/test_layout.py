@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "bethrou"
-LEAVES = {"errors", "events", "printable", "config"}
+LEAVES = {"atomic_file", "errors", "events", "printable", "config", "snapshots"}
 ALLOWED = {
     "wire": {"wire"},
     "net": {"net", "wire"},
     "proxy": {"proxy", "net", "wire"},
+    "discovery": {"discovery", "net", "wire"},
     "ops": {"ops"},
     "config": {"wire"},
-    "cli": {"cli", "proxy", "net", "wire", "ops"},
+    "cli": {"cli", "proxy", "discovery", "net", "wire", "ops"},
+    "atomic_file": set(),
     "errors": set(),
     "events": set(),
+    "snapshots": set(),
     "printable": set(),
 }
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take five times as long to make, and every request has one
 class RequestEnded:
     """A proxied request is over, carried out or not. Emitted on both sides, with the same `id` on both."""
 
@@ -57,23 +57,30 @@ class DialFailed:
     peer: str
     reason: str
     retry_in: float
+    preferred: bool = True
+    """Whether the configuration names it: of those that were only discovered, many are away."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExitStateChanged:
-    """An exit says that it drains, or serves again."""
+class ExitChanged:
+    """An exit is in another state now."""
 
     peer: str
-    draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ExitSuspected:
-    """An exit failed a request by its own fault and is asked last for `seconds`."""
-
-    peer: str
+    name: str
+    """What it calls itself, or ""."""
+    old: str
+    new: str
+    """connecting, healthy, slow, suspect, down or draining."""
     reason: str
-    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """A source of exits (redis, members, cache) cannot be heard any more, or is well again (`ok`)."""
+
+    source: str
+    ok: bool
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +105,8 @@ Event = (
     | LinkOpened
     | LinkClosed
     | DialFailed
-    | ExitStateChanged
-    | ExitSuspected
+    | ExitChanged
+    | SourceChanged
     | StrangerRefused
     | DescriptorsShort
 )

@@ -145,12 +145,15 @@ def test_bom_and_crlf_are_accepted(load) -> None:
     [
         (
             "routing: {strategy: fastst}",
-            'routing.strategy: "fastst" is not one of random, round-robin, fastest, latency'
-            ' (did you mean "fastest"?)',
+            'routing.strategy: "fastst" is not one of random, round-robin, fastest, ordered, least-loaded, sticky,'
+            ' latency (did you mean "fastest"?)',
         ),
         ("routing: {stratgy: random}", 'routing.stratgy: unknown key (did you mean "strategy"?)'),
         ("routing: {strategy: [random]}", "routing.strategy: must be one of random, round-robin"),
-        ("routing: {xyz: 1}", "routing.xyz: unknown key; known are health, pool, strategy, timeout"),
+        (
+            "routing: {xyz: 1}",
+            "routing.xyz: unknown key; known are health, pool, sticky_by, strategy, timeout",
+        ),
         ("listen: 127.0.0.1:1", "listen: unknown key (did you mean server.listen?)"),
         ("server: {password: x}", 'server.password: unknown key (did you mean "pass"?)'),
         ("routing: {pool: many}", 'routing.pool: must be a whole number, not "many"'),
@@ -220,7 +223,7 @@ def test_no_exits_at_all_are_refused(refusal, load) -> None:
     [
         (b"", "the file is empty"),
         (b"# nothing\n", "the file is empty"),
-        (b"- a\n", "must consist of keys such as nodes: and server:, not of a list of 1"),
+        (b"- a\n", "must consist of keys such as nodes:, not of a list of 1"),
         (b"just words\n", 'not of "just words"'),
         (b"a: 1\nb: \xff\n", "line 2: is not UTF-8 text"),
         ("nodes: []".encode("utf-16"), "line 1: is not UTF-8 text"),

@@ -165,6 +165,25 @@ class Peers:
         await peer.event("listening")
         return peer
 
+    async def discoverable_exit(
+        self,
+        name: str,
+        redis: str,
+        *options: str,
+        topic: str | None = None,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
+    ) -> Peer:
+        """An exit that answers on `topic` (None: its peer ID), subscribed at the server `redis`."""
+        topics = ("--discover-topic", topic) if topic else ()
+        peer = await self.exit(name, "--discover-address", redis, *topics, *options, listen=listen)
+        await peer.event("discoverable")
+        return peer
+
+    async def discovering_client(self, name: str, redis: str, topic: str, *options: str) -> Peer:
+        """A peer that asks on `topic` for exits and connects to those that answer."""
+        asked = ("--discover-address", redis, "--discover-topic", topic)
+        return await self._start(name, "client", *asked, *options, key_file=None)
+
     async def client(self, name: str, address: str, *options: str, key_file: Path | None = None) -> Peer:
         """A peer that dials `address`; its first event says whether it got through."""
         return await self._start(name, "client", "--dial", address, *options, key_file=key_file)

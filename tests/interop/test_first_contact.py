@@ -42,6 +42,7 @@ async def test_a_client_learns_who_our_node_is(peers: Peers, key: NetworkKey, na
         assert seen["peer"] == str(node.app.host.peer_id)
         assert seen["agent"].startswith("bethrou-py/")
         offered = {
+            "/bethrou/members/1.0.0",
             "/bethrou/ping/1.0.0",
             "/bethrou/proxy/1.0.0",
             "/bethrou/proxy/1.1.0",

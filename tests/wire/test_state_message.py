@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bethrou.errors import DecodeError
-from bethrou.wire.state_message import MAX_TAGS, PrefixedJsonReader, StateMessage
+from bethrou.wire.member_fields import MAX_LABELS
+from bethrou.wire.state_message import PrefixedJsonReader, StateMessage
 
 FULL = StateMessage(True, 30.0, 7, 0.25, 100, "berlin-1", ("eu", "fast"))
 COUNTS = st.integers(0, 2**53)
@@ -71,7 +72,7 @@ def test_bounds() -> None:
     assert message.cpu == 1
     assert message.streams == 2**53
     assert message.name == ""
-    assert message.tags == ("ok", *map(str, range(MAX_TAGS - 4)))
+    assert message.tags == ("ok", *map(str, range(MAX_LABELS - 4)))
 
 
 @given(
@@ -83,7 +84,7 @@ def test_bounds() -> None:
         st.integers(0, 1000).map(lambda share: share / 1000),
         st.none() | COUNTS,
         st.just("") | WORDS,
-        st.lists(WORDS, max_size=MAX_TAGS).map(tuple),
+        st.lists(WORDS, max_size=MAX_LABELS).map(tuple),
     )
 )
 def test_round_trip(message: StateMessage) -> None:

@@ -5,15 +5,13 @@ Errors are one line that begins with the file's name and never shows what is in 
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from bethrou.atomic_file import create_file, replace_file
 from bethrou.errors import KeyFileError
 from bethrou.ops.logs import Logger
 from bethrou.printable import printable
@@ -23,9 +21,7 @@ from bethrou.wire.psk import NetworkKey
 
 NETWORK_KEY_NAME = "network.key"
 
-_MODE = 0o600
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 T = TypeVar("T")
 
@@ -119,57 +115,14 @@ def _create(path: Path, data: bytes, what: str, log: Logger | None) -> None:
 
 
 def _write(path: Path, data: bytes, exclusive: bool) -> bool:
-    """Write by way of a file beside it; False if it is there already and `exclusive`."""
+    """Write the file; False if it is there already and `exclusive`."""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".bethrou-", dir=path.parent)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            placed = _place_new(temporary, path) if exclusive else _replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        if exclusive:
+            return create_file(path, data)
+        replace_file(path, data)
     except (OSError, ValueError) as error:
         raise KeyFileError(f"{_shown(path)}: cannot be written: {_reason(error)}") from error
-    return placed
-
-
-def _replace(temporary: str, path: Path) -> bool:
-    Path(temporary).replace(path)
     return True
-
-
-def _place_new(temporary: str, path: Path) -> bool:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        return _claim_and_replace(temporary, path)
-    return True
-
-
-def _claim_and_replace(temporary: str, path: Path) -> bool:
-    """The second best, for file systems without hard links: a crash in between leaves an empty file."""
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
-    except FileExistsError:
-        return False
-    return _replace(temporary, path)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the new name survive a power cut, where the file system can."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _shown(path: Path) -> str:

@@ -13,7 +13,15 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bethrou.config.values import (
@@ -99,6 +107,14 @@ def _multiaddr(text: str) -> Multiaddr:
         raise AddressError(f"{error}{_multiaddr_hint(text)}") from error
 
 
+def _names_a_peer(address: Multiaddr) -> Multiaddr:
+    if address.peer_id is None:
+        raise refuse(
+            f"{quoted(str(address), SHOWN)} must end in /p2p/ID, the peer ID of the node at that address"
+        )
+    return address
+
+
 def _multiaddr_hint(text: str) -> str:
     """Say how a `HOST:PORT` is written as a multiaddr: it is the commonest mistake."""
     try:
@@ -118,6 +134,19 @@ class Strategy(StrEnum):
     ROUND_ROBIN = "round-robin"
     FASTEST = "fastest"
     """The exit with the lowest latency; `latency` is another name for it."""
+    ORDERED = "ordered"
+    """Ours: the first healthy exit in the order of `nodes`."""
+    LEAST_LOADED = "least-loaded"
+    """Ours: the exit that says it has least to do."""
+    STICKY = "sticky"
+    """Ours: the same exit for the same destination or user."""
+
+
+class StickyBy(StrEnum):
+    """What the strategy `sticky` keeps together."""
+
+    DESTINATION = "destination"
+    USER = "user"
 
 
 class LogLevel(StrEnum):
@@ -170,10 +199,13 @@ ListenField = Annotated[InstanceOf[HostPort], _reader(parse_listen, HostPort, "H
 RuleField = Annotated[InstanceOf[AddressRule], _reader(parse_address_rule, AddressRule, "CIDR or CIDR:PORT")]
 PeerIdField = Annotated[InstanceOf[PeerId], _reader(PeerId.parse, PeerId, "a peer ID")]
 MultiaddrField = Annotated[InstanceOf[Multiaddr], _reader(_multiaddr, Multiaddr, "a multiaddr")]
+PeerAddressField = Annotated[MultiaddrField, AfterValidator(_names_a_peer)]
+"""An address that says whose it is."""
 Label = Annotated[str, _reader(parse_label, (), "text")]
 """A name or tag of a node: what can stand behind `exit=` and `tag=` in a SOCKS user name."""
 
 StrategyField = Annotated[Strategy, Choice(Strategy, {"latency": Strategy.FASTEST})]
+StickyByField = Annotated[StickyBy, Choice(StickyBy, {})]
 LevelField = Annotated[LogLevel, Choice(LogLevel, {"warning": LogLevel.WARN}, any_case=True)]
 FormatField = Annotated[LogFormat, Choice(LogFormat, {}, any_case=True)]
 

@@ -22,14 +22,18 @@ from bethrou.config.fields import (
     LogFormat,
     LogLevel,
     MultiaddrField,
+    PeerAddressField,
     PeerIdField,
     PositiveDuration,
     ResolverField,
     RuleField,
+    StickyBy,
+    StickyByField,
     Strategy,
     StrategyField,
     refuse,
 )
+from bethrou.config.rules import MAX_RULES, RoutingRule
 from bethrou.config.values import HostPort, ResolverChoice
 from bethrou.printable import quoted
 from bethrou.wire.multiaddr import Multiaddr
@@ -104,9 +108,13 @@ class RoutingConfig(Block):
     health: Duration = 30.0
     """Between two measurements of an exit; 0 turns them off."""
     timeout: PositiveDuration = 10.0
-    """How long an exit may take to answer a request or a measurement."""
+    """How long a request may take to find an exit that carries it out, all attempts together."""
     pool: int = Field(default=8, ge=1, le=256)
     """Ours: how many exits are kept connected."""
+    wait: Duration = 5.0
+    """Ours: how long a request waits when no exit can be asked; then it is refused."""
+    sticky_by: StickyByField = StickyBy.DESTINATION
+    """Ours: what the strategy `sticky` keeps together."""
 
 
 class ExitEntry(Block):
@@ -151,6 +159,12 @@ class DiscoveryConfig(Block):
     timeout: PositiveDuration = 10.0
     user: str | None = None
     password: Password | None = Field(default=None, alias="pass")
+    ca: Path | None = None
+    """Ours: certificates by which a rediss:// server is known, in place of the system's."""
+    sealed: bool = False
+    """Ours: nothing readable for whoever runs Redis; members in Go can then not read it either."""
+    members: bool = True
+    """Ours: members tell each other which exits there are; needs no server."""
 
     @model_validator(mode="after")
     def _check(self) -> DiscoveryConfig:
@@ -176,12 +190,16 @@ class ClientConfig(Block):
     server: ServerConfig = ServerConfig()
     routing: RoutingConfig = RoutingConfig()
     nodes: tuple[ExitEntry, ...] = Field(default=(), max_length=10_000)
+    rules: tuple[RoutingRule, ...] = Field(default=(), max_length=MAX_RULES)
+    """Ours: which requests go where; the first that matches decides."""
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
     half_close_wait: Duration = 10.0
     """Ours: how long an application's end of sending is held back from an exit that speaks only 1.0.0."""
     grace: Duration = 30.0
     """Ours: how long open connections may go on when the client is stopped."""
+    watch: bool = False
+    """Ours: obey this file anew as soon as it changes."""
 
     @model_validator(mode="after")
     def _check(self) -> ClientConfig:
@@ -229,7 +247,7 @@ def _given(places: dict[str, Any]) -> dict[str, Any]:
 
 
 class NodeConfig(Block):
-    """The options of a node. An option `--some-name` is the field `some_name`."""
+    """The options of a node, or its node.yaml. An option `--some-name` is the field `some_name`, in both."""
 
     listen: tuple[MultiaddrField, ...] = Field(
         default=(Multiaddr.parse("/ip4/0.0.0.0/tcp/4000"),), min_length=1
@@ -247,7 +265,11 @@ class NodeConfig(Block):
     """How long open connections may go on when the node is stopped."""
     name: Label | None = None
     tags: tuple[Label, ...] = Field(default=(), max_length=16)
+    peers: tuple[PeerAddressField, ...] = Field(default=(), max_length=256)
+    """Other nodes of the network, to which links are kept."""
     relay_mode: bool = False
     connect_relay: tuple[MultiaddrField, ...] = Field(default=(), max_length=16)
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    watch: bool = False
+    """Obey node.yaml anew as soon as it changes."""

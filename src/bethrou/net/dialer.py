@@ -45,7 +45,7 @@ async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asynci
     except UnicodeError:
         raise LinkLost(f"{address}: no such host: {host} is no name that can be looked up") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
-        raise LinkLost(f"{address}: {_said_by(error)}") from None
+        raise LinkLost(f"{address}: {said_by(error)}") from None
     transport: asyncio.Transport | None = None
     try:
         transport, _ = await loop.create_connection(ByteReader, sock=sock)
@@ -54,11 +54,12 @@ async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asynci
         if transport is not None:
             transport.abort()
         sock.close()
-        raise LinkLost(f"{address}: {_said_by(error)}") from None
+        raise LinkLost(f"{address}: {said_by(error)}") from None
     return transport
 
 
-def _said_by(error: Exception) -> str:
+def said_by(error: Exception) -> str:
+    """What a failed connect says, for people."""
     if not isinstance(error, OSError):
         return str(error)
     if error.errno is not None and error.errno in errno.errorcode:

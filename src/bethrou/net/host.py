@@ -106,6 +106,8 @@ class Host:
         """Where peers see us."""
         self._config = config
         self._events = config.events
+        self._observers = {object(): (config.events.link_up, config.events.link_down)}
+        """Who is told of links that come and go."""
         self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
         self._handlers: dict[str, Handler] = {}
         self._introductions: dict[Link, asyncio.Future[None]] = {}
@@ -132,9 +134,31 @@ class Host:
     def handle(self, protocol: str, handler: Handler) -> None:
         """Answer streams of `protocol`. Peers that are connected are told (identify push)."""
         self._handlers[protocol] = handler
+        self._tell_protocols()
+
+    def unhandle(self, protocol: str) -> None:
+        """Answer such streams no more; those that are open stay with their handler."""
+        if self._handlers.pop(protocol, None) is not None:
+            self._tell_protocols()
+
+    def _tell_protocols(self) -> None:
         for links in self.links.values():
             for link in links:
                 self._tasks.start(self._push_identify(link), f"identify push {link.peer_id.short}")
+
+    def observe_links(
+        self, up: Callable[[Link], None], down: Callable[[Link, Exception], None]
+    ) -> Callable[[], object]:
+        """Call `up` with every link, those that are up already at once, and `down` when one is gone.
+
+        `up` is called before anything happens on a new link; `links` is up to date in both. Returns what ends it.
+        """
+        key = object()
+        self._observers[key] = (up, down)
+        for links in list(self.links.values()):
+            for link in list(links):
+                up(link)
+        return lambda: self._observers.pop(key, None)
 
     def listen(self, address: Multiaddr) -> Multiaddr:
         """Accept links on `address`; returns it with the port that was chosen. Raises `UserError`s."""
@@ -144,13 +168,17 @@ class Host:
         return local_multiaddr(sock)
 
     @property
+    def bound_addresses(self) -> list[Multiaddr]:
+        """What its listening sockets are bound to, unspecified addresses as such."""
+        return [
+            local_multiaddr(acceptor.socket) for acceptor in self._acceptors if acceptor.socket.fileno() >= 0
+        ]
+
+    @property
     def listen_addresses(self) -> list[Multiaddr]:
         """Where this host can be reached, as far as it knows: unspecified addresses become all interfaces'."""
         found: list[Multiaddr] = []
-        for acceptor in self._acceptors:
-            if acceptor.socket.fileno() < 0:
-                continue
-            address = local_multiaddr(acceptor.socket)
+        for address in self.bound_addresses:
             host, port = tcp_endpoint(address)
             if host in ("0.0.0.0", "::"):
                 version = 4 if host == "0.0.0.0" else 6
@@ -275,7 +303,8 @@ class Host:
         link.closed.add_done_callback(lambda done: self._remove(link, done.result()))
         self._unflushed.add(link)
         link.flushed.add_done_callback(lambda done: self._unflushed.discard(link))
-        self._events.link_up(link)
+        for up, _ in list(self._observers.values()):
+            up(link)
         link.start(upgraded)
         return link
 
@@ -288,7 +317,8 @@ class Host:
             self.observed.forget(link.peer_id)
         self._introduced(link)
         del self._introductions[link]
-        self._events.link_down(link, reason)
+        for _, down in list(self._observers.values()):
+            down(link, reason)
 
     # -- inbound streams --------------------------------------------------------------------------------------------
 

@@ -95,6 +95,8 @@ class Link(asyncio.BufferedProtocol):
         """What the peer last said of itself (identify or push), as soon as it has."""
         self.closed: asyncio.Future[Exception] = loop.create_future()
         """Done when the link is gone, with the reason."""
+        self.on_round_trip: Callable[[float], None] | None = None
+        """Called with each round trip that was measured, in seconds."""
         self.flushed: asyncio.Future[None] = loop.create_future()
         """Done when its transport is gone, too: the last bytes are with the peer, or will never be."""
         self._loop = loop
@@ -110,6 +112,7 @@ class Link(asyncio.BufferedProtocol):
         self._ping_clock = 0.0
         self._ping_value = 0
         self._ping_pending = False
+        self._patience = PING_TIMEOUT
         self._round_trips: deque[float] = deque([upgraded.round_trip], maxlen=_ROUND_TRIPS)
         self._median = upgraded.round_trip
         self._pongs = 0
@@ -165,6 +168,16 @@ class Link(asyncio.BufferedProtocol):
     def try_open_stream(self) -> YamuxStream | None:
         """A new stream, if there is one to be had without waiting."""
         return self._muxer.try_open_stream()
+
+    def probe(self, patience: float) -> None:
+        """Ask the peer for a sign of life at once, and take it for gone after `patience` seconds without one."""
+        if self._failure is None:
+            self._patience = patience
+            if not self._ping_pending:
+                self._ping()
+            self._ping_sent = self._loop.time()
+            self._timer.cancel()
+            self._timer = self._loop.call_later(patience + 0.01, self._tick)
 
     def close(self, reason: str = "closed here") -> None:
         """Say goodbye and close. Every stream ends; go, js and rust do the same when they hear the goodbye.
@@ -228,12 +241,15 @@ class Link(asyncio.BufferedProtocol):
         if not self._ping_pending or value != self._ping_value:
             return
         self._ping_pending = False
+        self._patience = PING_TIMEOUT
         self._round_trips.append(self._clock() - self._ping_clock)
         self._median = statistics.median(self._round_trips)
         self._pongs += 1
         self._muxer.round_trip = min(self._muxer.round_trip, self._round_trips[-1])
         if self._pongs < _EAGER_PINGS:
             self._ping()
+        if self.on_round_trip is not None:
+            self.on_round_trip(self._round_trips[-1])
 
     def went_away(self, code: int) -> None:
         self.abort(LinkLost(f"the peer ended the session (code {code:#x})"))
@@ -283,10 +299,10 @@ class Link(asyncio.BufferedProtocol):
         now = self._loop.time()
         if self._ping_pending:
             silence = now - max(self._last_received, self._ping_sent)
-            if silence >= PING_TIMEOUT:
+            if silence >= self._patience:
                 self.abort(LinkLost(f"the peer has been silent for {now - self._last_received:.0f} s"))
                 return
-            self._timer = self._loop.call_later(PING_TIMEOUT - silence + 0.01, self._tick)
+            self._timer = self._loop.call_later(self._patience - silence + 0.01, self._tick)
         else:
             self._ping()
             self._timer = self._loop.call_later(PING_INTERVAL, self._tick)

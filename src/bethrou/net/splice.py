@@ -1,7 +1,7 @@
 """One pump for everything: two transports joined so that what one receives the other sends.
 
 Its whole specification: bytes go across; EOF on one side ends the other's writing; a side that cannot send stops the
-other's reading; an error on one side ends both at once, but what that side had sent whole, EOF included, the other
+other's reading; an error on one side resets both at once, but what that side had sent whole, EOF included, the other
 still gets. SOCKS clients, exits and relays use it alike. There is no task in it: each transport's callbacks call the
 other transport.
 """
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bethrou.errors import StreamReset
-from bethrou.net.tcp import end_writing
+from bethrou.net.tcp import end_writing, reset
 
 
-@dataclass(frozen=True)
-class SpliceEnd:
+class SpliceEnd(NamedTuple):
     """How a splice ended. Bytes are counted as they were received."""
 
     from_left: int
@@ -186,7 +185,7 @@ class Splice:
     def _abort(self) -> None:
         for each in (self._left, self._right):
             if not each.lost:
-                each.transport.abort()
+                reset(each.transport)
 
     def _finish(self) -> None:
         finished, self._finished = self._finished, None

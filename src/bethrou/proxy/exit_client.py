@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from bethrou.errors import BethrouError, Failure, PeerError, RequestError
+from bethrou.errors import BethrouError, Failure, NoAnswer, PeerError, RequestError, StreamReset
 from bethrou.net.link import Link
 from bethrou.net.reader import ByteReader
-from bethrou.net.stream import YamuxStream
+from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.timeouts import TimeoutQueue
-from bethrou.wire.identify import Identify
+from bethrou.proxy.plans import MAX_ATTEMPTS
 from bethrou.wire.proxy_request import (
     PROTOCOL_V1_0,
     PROTOCOL_V1_1,
@@ -28,10 +29,9 @@ from bethrou.wire.proxy_request import (
 from bethrou.wire.request_dialog import AnyRequestDialog, GoRequestDialog, RequestDialog
 
 TAKE_TIMEOUT = 3.0
-"""Seconds that an exit has to say `dialing`. The time to wait for a stream counts: it may have too many unanswered."""
+"""Seconds that an exit has to say `dialing`. The time to wait for a stream counts: it may have too many unanswered.
 
-ANSWER_TIMEOUT = 15.0
-"""Seconds for the final answer: the exit gives up after 10, and the answer has a way to go."""
+It is less where a request has so little time altogether that other exits could not be asked in it."""
 
 
 class ExitFault(Exception):
@@ -43,8 +43,7 @@ class ExitFault(Exception):
         self.counts = counts
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A request that an exit carries out: raw bytes from here on."""
 
     stream: YamuxStream
@@ -55,12 +54,22 @@ class Accepted:
     """Whether the exit passes FIN on in both directions (1.1.0), or ends the stream at the first (1.0.0, Go)."""
 
 
-class Limits:
-    """The two timeouts, shared by all requests."""
+@dataclass(slots=True)
+class Attempt:
+    """One request to one exit, and what its asking tells of the exit."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.take = TimeoutQueue(loop, TAKE_TIMEOUT)
-        self.answer = TimeoutQueue(loop, ANSWER_TIMEOUT)
+    began: float
+    """When it was sent, in the loop's seconds."""
+    took: float | None = None
+    """Seconds until the exit said that it has it (`dialing`); None: it has not, or gives no such sign (1.0.0)."""
+
+
+class Limits:
+    """The two timeouts, shared by all requests: for the exit's first sign, and for its final answer, in seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answer: float) -> None:
+        self.take = TimeoutQueue(loop, min(TAKE_TIMEOUT, answer / MAX_ATTEMPTS))
+        self.answer = TimeoutQueue(loop, answer)
 
     def close(self) -> None:
         """Forget all."""
@@ -68,19 +77,20 @@ class Limits:
         self.answer.close()
 
 
-async def ask(link: Link, statement: Identify | None, request: ProxyRequest, limits: Limits) -> Accepted:
-    """Have the exit at the other end of `link` carry `request` out.
+async def ask(link: Link, request: ProxyRequest, limits: Limits, attempt: Attempt) -> Accepted:
+    """Have the exit at the other end of `link` carry `request` out. Notes in `attempt` when the exit has taken it.
 
-    `statement` is what the exit's identify said. Raises `ExitFault` when another exit may be asked, and
-    `RequestError` when the answer is final.
+    Raises `ExitFault` when another exit may be asked, and `RequestError` when the answer is final: `NoAnswer` when
+    there was none in time, which says nothing about the exit.
     """
+    statement = link.statement
     protocols = statement.protocols if statement is not None else ()
     dialog: AnyRequestDialog
     if PROTOCOL_V1_1 in protocols:
         dialog, first_limit = RequestDialog(request), limits.take
     else:
         dialog, first_limit = GoRequestDialog(request, known=PROTOCOL_V1_0 in protocols), limits.answer
-    conversation = _Conversation(dialog, limits, first_limit)
+    conversation = _Conversation(dialog, limits, first_limit, attempt)
     carried_out = False
     try:
         conversation.begin(link.try_open_stream() or await conversation.wait_for_stream(link))
@@ -100,20 +110,26 @@ class _Conversation(ByteReader):
     here.
     """
 
-    __slots__ = ("_answered", "_dialog", "_limits", "_stream", "outcome")
+    __slots__ = ("_answered", "_attempt", "_dialog", "_limit", "_limits", "_loop", "_stream", "outcome")
 
-    def __init__(self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue) -> None:
+    def __init__(
+        self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue, attempt: Attempt
+    ) -> None:
         super().__init__()
-        self.outcome: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[Accepted] = self._loop.create_future()
+        self._attempt = attempt
         self._dialog = dialog
         self._limits = limits
+        self._limit = first
+        """The one that runs."""
         self._stream: YamuxStream | None = None
         self._answered = False
         first.start(self, self._not_taken if first is limits.take else self._no_answer)
 
     async def wait_for_stream(self, link: Link) -> YamuxStream:
         """A stream as soon as there is one. Raises `LinkLost`, and what ends the conversation meanwhile."""
-        opening = asyncio.get_running_loop().create_task(link.open_stream(), name="open a stream")
+        opening = self._loop.create_task(link.open_stream(), name="open a stream")
         self.outcome.add_done_callback(lambda outcome: opening.cancel())
         try:
             return await opening
@@ -130,8 +146,7 @@ class _Conversation(ByteReader):
 
     def finish(self, carried_out: bool) -> None:
         """Stop the clock; end the stream unless the request is carried out."""
-        self._limits.take.stop(self)
-        self._limits.answer.stop(self)
+        self._limit.stop(self)
         if not carried_out:
             if not self.outcome.cancel() and not self.outcome.cancelled():
                 self.outcome.exception()  # seen, or given up together with the request: nobody else asks for it
@@ -147,8 +162,10 @@ class _Conversation(ByteReader):
         try:
             answer = self._dialog.receive(data)
             if isinstance(answer, Dialing):
-                self._limits.take.stop(self)
-                self._limits.answer.start(self, self._no_answer)
+                self._attempt.took = self._loop.time() - self._attempt.began
+                self._limit.stop(self)
+                self._limit = self._limits.answer
+                self._limit.start(self, self._no_answer)
                 answer = self._dialog.receive(b"")
         except PeerError as error:
             self._fail(ExitFault(str(error)))
@@ -163,7 +180,7 @@ class _Conversation(ByteReader):
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(ExitFault(str(exc or "the exit ended the stream instead of answering")))
+        self._fail(_fault_of(exc, self._dialog))
         super().connection_lost(exc)
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -185,10 +202,23 @@ class _Conversation(ByteReader):
             self.outcome.set_exception(error)
 
     def _not_taken(self) -> None:
-        self._fail(ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s"))
+        self._fail(ExitFault(f"the exit did not take the request within {self._limits.take.seconds:.3g} s"))
 
     def _no_answer(self) -> None:
-        self._fail(RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s"))
+        self._fail(NoAnswer(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:g} s"))
+
+
+def _fault_of(error: Exception | None, dialog: AnyRequestDialog) -> ExitFault:
+    """What it means that the stream is gone before an answer.
+
+    A Go exit resets streams beyond its limit without a reason: that it is full is not held against it.
+    """
+    full = isinstance(error, StreamReset) and (
+        error.code == RESOURCE_LIMIT or isinstance(dialog, GoRequestDialog)
+    )
+    if full:
+        return ExitFault("the exit has no room for another request", Failure.OVERLOADED, counts=False)
+    return ExitFault(str(error or "the exit ended the stream instead of answering"))
 
 
 def _verdict(answer: Refused) -> RequestError | ExitFault:

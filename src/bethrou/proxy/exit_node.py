@@ -8,7 +8,7 @@ Both versions of the protocol pass through the same steps; what differs is how m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -111,6 +111,11 @@ class ExitNode:
     def active(self) -> int:
         """Requests being carried."""
         return len(self._requests)
+
+    @property
+    def requests(self) -> Collection[_Request]:
+        """The requests being carried."""
+        return self._requests
 
     def idle_for(self, seconds: float) -> bool:
         """Whether no request has moved a byte for `seconds`; requests still dialling count as moving."""

@@ -2,7 +2,8 @@
 
 `JsonObjectReader`: a bare object that ends at its closing brace, as Go's json.Decoder reads it.
 `PrefixedJsonReader`: uv(length) || object. Both take any chunking, are bounded in size and in nesting, and
-keep every byte behind a message: on these streams raw payload follows.
+keep every byte behind a message: on these streams raw payload follows. `decode_object` takes a whole one, with the
+same bounds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ MAX_NESTING = 16
 
 _OUTSIDE = re.compile(rb'["{}\[\]]')
 _INSIDE = re.compile(rb'["\\]')
+# Possessive, and content with a string that never ends: so each byte is looked at once, whatever they are.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\]]', re.DOTALL)
 _WHITESPACE = b" \t\r\n"
 
 Buffer = bytes | bytearray | memoryview
@@ -134,13 +137,23 @@ class PrefixedJsonReader:
         if len(self._buffer) < end:
             return None
         body, self._buffer = self._buffer[start:end], self._buffer[end:]
-        _check_nesting(body)
-        return _parse(body)
+        return decode_object(body, self._limit)
 
     @property
     def surplus(self) -> bytes:
         """Every byte received that no returned object has used."""
         return self._buffer
+
+
+def decode_object(body: bytes, limit: int = MAX_OBJECT) -> dict[str, Any]:
+    """Return the JSON object that `body` is, keys as they are written.
+
+    Raises DecodeError when it is none, longer than `limit` bytes, or nested too deep.
+    """
+    if len(body) > limit:
+        raise DecodeError(f"JSON message of {len(body)} bytes exceeds {limit}")
+    _check_nesting(body)
+    return _parse(body)
 
 
 def encode_prefixed(message: dict[str, Any], limit: int = MAX_OBJECT) -> bytes:
@@ -166,11 +179,19 @@ def text_field(message: dict[str, Any], key: str) -> str:
     return value
 
 
+def whole_field(message: dict[str, Any], key: str, highest: int) -> int:
+    """Return a whole number of a message from 0 to `highest`. Raises DecodeError for anything else."""
+    value: object = message.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
+        raise DecodeError(f"JSON field {key!r} is no whole number from 0 to {highest}")
+    return value
+
+
 def _check_nesting(body: bytes) -> None:
     if body.count(b"{") + body.count(b"[") <= MAX_NESTING:
         return
     depth = 0
-    for token in re.findall(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', body, re.DOTALL):
+    for token in _STRING_OR_BRACKET.findall(body):
         depth += (token in b"{[") - (token in b"}]")
         if depth > MAX_NESTING:
             raise DecodeError(f"JSON is nested more than {MAX_NESTING} deep")

@@ -7,23 +7,18 @@ uv(length) || JSON `{"state":"serving"|"draining","grace":30,"load":{"streams":n
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from bethrou.errors import AddressError, DecodeError
+from bethrou.errors import DecodeError
 from bethrou.wire.json_reader import PrefixedJsonReader, encode_prefixed, text_field
-from bethrou.wire.peer_id import PeerId
+from bethrou.wire.member_fields import read_labels, read_name
 
 __all__ = ["PROTOCOL", "PrefixedJsonReader", "StateMessage"]
 
 PROTOCOL = "/bethrou/state/1.0.0"
 
-MAX_TAGS = 32
-"""Tags of one exit; more are ignored."""
-
 _MAX_COUNT = 1 << 53
-_WORD = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +66,15 @@ class StateMessage:
         if not isinstance(load, dict):
             raise DecodeError("JSON field 'load' is no object")
         limit = load.get("limit")
-        name = text_field(message, "name")
         return cls(
             draining=state == "draining",
             grace=_number(message, "grace", 86400.0),
             streams=int(_number(load, "streams", _MAX_COUNT)),
             cpu=_number(load, "cpu", 1.0),
             limit=None if limit is None else int(_number(load, "limit", _MAX_COUNT)),
-            name=name if _WORD.fullmatch(name) and not _is_peer_id(name) else "",
-            tags=_tags(message.get("tags")),
+            name=read_name(message),
+            tags=read_labels(message, "tags"),
         )
-
-
-def _is_peer_id(name: str) -> bool:
-    try:
-        PeerId.parse(name)
-    except AddressError:
-        return False
-    return True
 
 
 def _number(message: dict[str, Any], key: str, highest: float) -> float:
@@ -100,11 +86,3 @@ def _number(message: dict[str, Any], key: str, highest: float) -> float:
     if isinstance(value, float) and math.isfinite(value) and value >= 0:
         return min(value, highest)
     raise DecodeError(f"JSON field {key!r} is no number from 0 on")
-
-
-def _tags(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise DecodeError("JSON field 'tags' is no list")
-    return tuple(tag for tag in value[:MAX_TAGS] if isinstance(tag, str) and _WORD.fullmatch(tag))
