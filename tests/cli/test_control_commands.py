@@ -388,7 +388,11 @@ async def test_a_client_says_why_and_obeys_anew(started: Programs, machine: Mach
     status, answer = await why("example.com:443")
     (candidate,) = answer["candidates"]
     assert (status, answer["action"], answer["strategy"]) == (0, "exit", "random")
-    assert (candidate["id"], candidate["place"], candidate["reason"]) == (node.id, 1, "drawn by chance")
+    assert (candidate["id"], candidate["place"], candidate["reason"]) == (
+        node.id,
+        1,
+        "the only one that can be asked",
+    )
     status, answer = await why("blocked.test:443", "--user", "exit=berlin")
     assert (status, answer["action"], answer["rule"]) == (1, "block", "domain: blocked.test, use: block")
     status, answer = await why("example.com:443", "--user", "bob,exit=paris")

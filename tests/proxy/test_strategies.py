@@ -98,7 +98,7 @@ def test_the_reason_names_the_state() -> None:
     ]
     trial = but(exits(1), 0, state=State.SUSPECT, trial=True)
     assert Requests("random").plan(trial).describe(trial[0]) == (
-        "drawn by chance; on probation: one request tries it"
+        "the only one that can be asked; on probation: one request tries it"
     )
 
 

@@ -40,12 +40,9 @@ _LEVELS = {
     LogLevel.ERROR: logging.ERROR,
 }
 _EVENT_WIDTH = 18
-_VALUE = r"[!#-<>-\[\]-~]+"
-"""How a value may stand as it is. One with a space, a quote, `=` or a backslash is put in quotes, so that a line can be
-taken apart again; so is, for simplicity, one with letters beyond ASCII."""
-
-_is_plain = re.compile(rf"(?:\w+={_VALUE}(?: |$))*", re.ASCII).fullmatch
-_is_plain_value = re.compile(_VALUE).fullmatch
+_is_plain = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+"""Whether a value may stand as it is. One with a space, a quote, `=` or a backslash is put in quotes, so that a line
+can be taken apart again; so is, for simplicity, one with letters beyond ASCII."""
 
 
 def make_logger(
@@ -197,22 +194,19 @@ def _take_exception(fields: Fields) -> str:
 
 def _render_text(timestamp: str, level: str, event: str, fields: Fields) -> str:
     error = fields.pop("exception", "")
-    parts = [
-        f"{name}={value:.6g}" if type(value) is float else f"{name}={value}" for name, value in fields.items()
-    ]
-    text = " ".join(parts)
-    # Looked at as a whole, since nearly always all is well: as many equals signs as fields, and nothing odd.
-    if text.count("=") != len(parts) or not _is_plain(text):
-        text = " ".join(f"{name}={_value(value)}" for name, value in fields.items())
-    line = f"{timestamp} {_head(level, event)} {text}".rstrip() + "\n"
+    words = [timestamp, _head(level, event)]
+    for name, value in fields.items():
+        if type(value) is int:
+            words.append(f"{name}={value}")
+        elif type(value) is float:
+            words.append(f"{name}={value:.6g}")
+        else:
+            text = str(value)
+            words.append(f"{name}={text if _is_plain(text) else quoted(text)}")
+    line = " ".join(words).rstrip() + "\n"
     if error:
         line += "".join(f"    {printable(part)}\n" for part in str(error).splitlines())
     return line
-
-
-def _value(value: object) -> str:
-    text = f"{value:.6g}" if type(value) is float else str(value)
-    return text if _is_plain_value(text) else quoted(text)
 
 
 @lru_cache(maxsize=256)

@@ -53,6 +53,10 @@ def plan(
     rng: random.Random,
 ) -> Plan:
     """How a request is to be sent. Nothing is remembered before `Memory.asked` is told that it was."""
+    if len(candidates) == 1 and wanted.session is None and strategy not in _HAVE_FAVOURITES:
+        return Plan(
+            strategy, tuple(candidates), _the_only_one, wanted.scope
+        )  # the usual client knows one exit
     ranking = STRATEGIES[strategy](Case(candidates, wanted, memory, now, rng))
     if wanted.session is not None and candidates:
         ranking = _in_session(ranking, wanted)
@@ -191,6 +195,8 @@ STRATEGIES: dict[str, Callable[[Case], Ranking]] = {
     "sticky": sticky_order,
 }
 
+_HAVE_FAVOURITES = ("fastest", "latency")
+
 
 # -- what they are made of --------------------------------------------------------------------------------------------
 
@@ -225,6 +231,9 @@ def _describe(ranking: Ranking, candidate: Candidate) -> str:
     return (
         f"{words}; {candidate.state}, so asked {'last' if _is_suspect(candidate) else 'after healthy ones'}"
     )
+
+
+_ONLY_ONE = partial(_describe, Ranking((), lambda candidate: "the only one that can be asked"))
 
 
 def _by_rank(candidates: Sequence[Candidate]) -> list[Candidate]:

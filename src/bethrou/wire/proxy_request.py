@@ -49,6 +49,7 @@ __all__ = [
     "join_address",
     "split_address",
     "text_of_failure",
+    "usual_answer",
 ]
 
 PROTOCOL_V1_0 = "/bethrou/proxy/1.0.0"
@@ -62,6 +63,7 @@ MAX_USER_CHARS = 255
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _OK_V1_1 = encode_prefixed({"status": "ok"})
+_OK_IPV4_V1_1 = re.compile(rb'.\{"status":"ok","bound":"([0-9.]{7,15}):([0-9]{1,5})"\}', re.DOTALL)
 _OK_V1_0 = b'{"status":"ok"}\n'
 DIALING_V1_1 = encode_prefixed({"status": "dialing"})
 """What an exit of ours says as soon as it has taken a request."""
@@ -134,7 +136,10 @@ def decode_answer_v1_0(message: dict[str, Any]) -> Connected | Refused:
 
 def encode_request_v1_1(request: ProxyRequest) -> bytes:
     """Return the request, length first."""
-    message = {"address": join_address(request.host, request.port)}
+    address = join_address(request.host, request.port)
+    if request.user is None and request.id is not None:
+        return _frame(f'{{"address":{encode_basestring_ascii(address)},"id":"{request.id}"}}')
+    message = {"address": address}
     if request.id is not None:
         message["id"] = request.id
     if request.user is not None:
@@ -163,11 +168,29 @@ def encode_answer_v1_1(answer: Answer) -> bytes:
 
 
 def _encode_connected(bound: tuple[str, int] | None) -> bytes:
-    # Put together by hand: it is said for every request, and there is one text in it.
     if bound is None:
         return _OK_V1_1
-    body = f'{{"status":"ok","bound":{encode_basestring_ascii(join_address(*bound))}}}'.encode()
-    return varint.encode(len(body)) + body
+    return _frame(f'{{"status":"ok","bound":{encode_basestring_ascii(join_address(*bound))}}}')
+
+
+def _frame(body: str) -> bytes:
+    """Length and body of a message put together by hand: those that every request has, with one text in them."""
+    raw = body.encode()
+    return varint.encode(len(raw)) + raw
+
+
+def usual_answer(data: bytes) -> tuple[Connected, int] | None:
+    """The answer `ok` with an IPv4 address, as our exits write it, at the start of `data`, and its length.
+
+    None for any other answer, and for what has not come whole: that takes `PrefixedJsonReader`.
+    """
+    match = _OK_IPV4_V1_1.match(data)
+    if match is None or match.end() != data[0] + 1:
+        return None
+    host, port = match[1].decode(), int(match[2])
+    if port > 65535 or pack_address(host) is None:
+        return None
+    return Connected((host, port)), match.end()
 
 
 def decode_answer_v1_1(message: dict[str, Any]) -> Answer:

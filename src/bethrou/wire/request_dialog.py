@@ -23,6 +23,7 @@ from bethrou.wire.proxy_request import (
     decode_answer_v1_1,
     encode_request_v1_0,
     encode_request_v1_1,
+    usual_answer,
 )
 
 _DIALING = Dialing()
@@ -58,12 +59,14 @@ class _Dialog:
 class RequestDialog(_Dialog):
     """A request by `/bethrou/proxy/1.1.0`: the answers are `Dialing` and then `Connected` or `Refused`."""
 
-    __slots__ = ("_dialing", "_messages")
+    __slots__ = ("_dialing", "_messages", "surplus")
 
     def __init__(self, request: ProxyRequest) -> None:
         super().__init__(PROTOCOL_V1_1, encode_request_v1_1(request))
         self._messages = PrefixedJsonReader()
         self._dialing = False
+        self.surplus = b""
+        """Every byte received behind the last answer."""
 
     def receive(self, data: Buffer) -> Answer | None:
         """Take bytes of the exit; return its next answer once it is complete, else None.
@@ -73,27 +76,25 @@ class RequestDialog(_Dialog):
         self._buffer += data
         if not self._agreed and not self._agree():
             return None
-        if not self._dialing and self._buffer.startswith(
-            DIALING_V1_1
-        ):  # the usual words need no JSON decoder
+        # the usual words need no JSON decoder
+        if not self._dialing and self._buffer.startswith(DIALING_V1_1):
             self._dialing = True
             self._buffer = self._buffer[len(DIALING_V1_1) :]
             return _DIALING
         received, self._buffer = self._buffer, b""
+        if self._dialing and (usual := usual_answer(received)) is not None:
+            self.surplus = received[usual[1] :]
+            return usual[0]
         message = self._messages.receive(received)
         if message is None:
             return None
+        self.surplus = self._messages.surplus
         answer = decode_answer_v1_1(message)
         if isinstance(answer, Dialing):
             if self._dialing:
                 raise DecodeError("the exit said `dialing` twice")
             self._dialing = True
         return answer
-
-    @property
-    def surplus(self) -> bytes:
-        """Every byte received behind the last answer."""
-        return self._messages.surplus
 
 
 class GoRequestDialog(_Dialog):
