@@ -54,9 +54,8 @@ def plan(
 ) -> Plan:
     """How a request is to be sent. Nothing is remembered before `Memory.asked` is told that it was."""
     if len(candidates) == 1 and wanted.session is None and strategy not in _HAVE_FAVOURITES:
-        return Plan(
-            strategy, tuple(candidates), _the_only_one, wanted.scope
-        )  # the usual client knows one exit
+        # the usual client knows one exit
+        return Plan(strategy, tuple(candidates), _ONLY_ONE, wanted.scope)
     ranking = STRATEGIES[strategy](Case(candidates, wanted, memory, now, rng))
     if wanted.session is not None and candidates:
         ranking = _in_session(ranking, wanted)
