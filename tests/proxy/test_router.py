@@ -43,8 +43,9 @@ class Scene:
 
     def says(self, peer: object, **state: Any) -> None:
         exit_ = self.pool.exits[str(peer)]
-        exit_.said = StateMessage(**state)
-        exit_.health = exit_.health.says(0.0, exit_.said.draining)
+        said = StateMessage(**state)
+        exit_.hears(said)
+        exit_.health = exit_.health.says(0.0, said.draining)
 
     def planned(self, **wishes: str) -> Plan:
         name = UserName(**wishes)  # type: ignore[arg-type]

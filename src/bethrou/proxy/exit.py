@@ -51,6 +51,7 @@ class Exit:
         "health",
         "kept_until",
         "link",
+        "load",
         "peer",
         "said",
         "streams",
@@ -64,6 +65,8 @@ class Exit:
         """Set while requests can be sent."""
         self.said: StateMessage | None = None
         """What it last said of itself; None: nothing yet, so that it counts as serving."""
+        self.load: LoadSnapshot | None = None
+        """What it says of its load, kept with it because every request asks for it."""
         self.health = Health(since=now)
         self.streams = 0
         """Our live requests on it."""
@@ -102,11 +105,10 @@ class Exit:
         """What it may be chosen by; claims, too."""
         return (self.said.tags if self.said is not None else ()) or self.address.tags
 
-    @property
-    def load(self) -> LoadSnapshot | None:
-        """What it says of its load."""
-        said = self.said
-        return None if said is None else LoadSnapshot(said.streams, said.cpu, said.limit)
+    def hears(self, said: StateMessage | None) -> None:
+        """The exit says this of itself from now on; None: nothing."""
+        self.said = said
+        self.load = None if said is None else LoadSnapshot(said.streams, said.cpu, said.limit)
 
     def candidate(self, now: float) -> Candidate:
         """What a strategy has to know of it."""

@@ -352,7 +352,8 @@ class Pool:
             if not link.alive:
                 return
             now = self._loop.time()
-            exit_.link, exit_.said, exit_.worked = link, None, True
+            exit_.link, exit_.worked = link, True
+            exit_.hears(None)
             self.linked[str(exit_.peer)] = exit_
             self._dials.pop(exit_, None)
             link.on_round_trip = lambda seconds: self._judge(
@@ -390,7 +391,7 @@ class Pool:
 
     def _says(self, exit_: Exit, link: Link, said: StateMessage) -> None:
         if exit_.link is link:
-            exit_.said = said
+            exit_.hears(said)
             self._judge(exit_, exit_.health.says(self._loop.time(), said.draining))
             self._waiting.look()  # its name and tags may be what somebody waits for
 
