@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 async def test_20_mib_each_way_at_once() -> None:
     there, back = noise(20 * MIB, 1), noise(20 * MIB, 2)
-    async with nothing_left(), relayed() as (_, relay, hidden, link):
+    async with nothing_left(), relayed() as (_, _relay, hidden, link):
         near, far = await open_ends(link, hidden)
         sending = asyncio.gather(near.send(there), far.send(back))
         assert await arrives(far, len(there)) == hashlib.sha256(there).hexdigest()

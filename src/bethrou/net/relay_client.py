@@ -94,6 +94,10 @@ class StopService:
         self._deadlines = TimeoutQueue(loop, REQUEST_TIMEOUT)
         host.handle(STOP_PROTOCOL, self._take)
 
+    def drain(self) -> None:
+        """Take no new circuits."""
+        self._host.unhandle(STOP_PROTOCOL)
+
     async def close(self) -> None:
         """Take no more. Links belong to the host."""
         self._host.unhandle(STOP_PROTOCOL)

@@ -74,6 +74,11 @@ class RelayKeeper:
         for relay in self._relays:
             self._tasks.start(self._keep(relay), f"reservation on {relay.short}")
 
+    def drain(self) -> None:
+        """Take no new circuits; those that are there go on."""
+        if self._stop is not None:
+            self._stop.drain()
+
     async def close(self) -> None:
         """Take no more circuits. Links belong to the host."""
         await self._tasks.close()
