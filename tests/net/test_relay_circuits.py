@@ -67,6 +67,86 @@ async def test_a_half_closed_stream_gets_its_answer() -> None:
         assert near.protocol.hash == hashlib.sha256(answer).hexdigest()
 
 
+async def test_streams_inside_and_beside_the_circuit_share_reads_but_no_scratch() -> None:
+    """One read of the link to the relay holds records of both: the inner link reads while the outer one does."""
+    sizes = [17, 1000, 20_000, 65_000]
+    inside, beside = noise(4 * MIB, 1), noise(4 * MIB, 2)
+    async with relayed() as (dialer, relay, hidden, link):
+        (outer,) = dialer.links[relay.peer_id]
+        (near_in, far_in), (near_out, far_out) = await open_ends(link, hidden), await open_ends(outer, relay)
+        sending = asyncio.gather(
+            *(
+                end.send(data, chunk)
+                for end, data, chunk in (
+                    (near_in, inside, sizes[0] * 100),
+                    (far_in, inside, sizes[1]),
+                    (near_out, beside, sizes[2]),
+                    (far_out, beside, sizes[3]),
+                )
+            )
+        )
+        for end, data in ((near_in, inside), (far_in, inside), (near_out, beside), (far_out, beside)):
+            assert await arrives(end, len(data)) == hashlib.sha256(data).hexdigest()
+        await sending
+        assert link.alive
+        assert outer.alive
+
+
+async def test_a_slow_circuit_beside_a_fast_one() -> None:
+    """Both lead over the same two links; one reader takes nothing."""
+    data = noise(20 * MIB)
+    async with relayed() as (dialer, relay, hidden, slow):
+        fast = await dialer.dial(hidden.peer_id, hidden.circuit_addresses)
+        assert len(dialer.links[relay.peer_id]) == 1
+        await until(lambda: relay.service.active == 2)
+        stuck_near, stuck_far = await open_ends(slow, hidden)
+        near, far = await open_ends(fast, hidden)
+        stuck_far.pause_reading()
+        stuck = asyncio.create_task(stuck_near.send(data))
+        await near.send(data)
+        assert await arrives(far, len(data)) == hashlib.sha256(data).hexdigest()
+        assert not stuck.done()
+        assert slow.round_trip < 1
+        stuck_far.resume_reading()
+        await stuck
+        assert await arrives(stuck_far, len(data)) == hashlib.sha256(data).hexdigest()
+
+
+async def test_the_relay_reads_nothing_of_what_passes() -> None:
+    """All that its links decrypt holds none of the words that pass."""
+    word = b"a sentence that nobody else shall read. "
+    seen = bytearray()
+    async with relayed() as (dialer, relay, hidden, link):
+        for links in relay.links.values():
+            for each in links:
+                watch(each, seen)
+        near, far = await open_ends(link, hidden)
+        near.write(word * 5000)
+        far.write(word * 5000)
+        await arrives(near, len(word) * 5000)
+        await arrives(far, len(word) * 5000)
+        # the test can see: what is meant for the relay itself is there
+        (outer,) = dialer.links[relay.peer_id]
+        to_relay, at_relay = await open_ends(outer, relay)
+        to_relay.write(b"for the relay")
+        await arrives(at_relay, 13)
+    assert len(seen) > 10_000 * len(word)
+    assert b"for the relay" in seen
+    for start in range(len(word) - 8):
+        assert word[start : start + 8] not in seen
+
+
+def watch(link: Link, seen: bytearray) -> None:
+    """Keep all that a link decrypts."""
+    act_on = link._act_on
+
+    def act_on_too(plaintext: memoryview) -> None:
+        seen.extend(plaintext)
+        act_on(plaintext)
+
+    link._act_on = act_on_too  # type: ignore[method-assign]
+
+
 async def test_a_circuit_itself_may_be_half_closed_and_keeps_what_came_early() -> None:
     relay, dialer, hidden = Relay(), Member("dialer"), Member("hidden")
     taken: asyncio.Queue[tuple[End, bytes]] = asyncio.Queue()
