@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
-from bethrou.errors import AddressError, BethrouError, DecodeError, DialError, LinkLost
+from bethrou.errors import AddressError, BethrouError, DecodeError, DialError, LinkError
 from bethrou.net.link import CIRCUIT, Link
 from bethrou.net.negotiation import OutboundNegotiation, propose
 from bethrou.net.stream import YamuxStream
@@ -175,8 +175,8 @@ async def ask_for_circuit(link: Link, target: PeerId) -> YamuxStream:
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
             answer, negotiation = await ask_relay(link, HopMessage(HopType.CONNECT, target))
-    except LinkLost as error:
-        raise DialError(f"the relay was lost: {error}") from None
+    except LinkError as error:
+        raise DialError(f"the relay does not answer: {error}") from None
     except TimeoutError:
         raise DialError(f"the relay did not answer within {ANSWER_TIMEOUT:.0f} s") from None
     if answer.status != Status.OK:
@@ -190,8 +190,11 @@ async def ask_relay(link: Link, question: HopMessage) -> tuple[HopMessage, Outbo
     stream = await link.open_stream()
     answer: HopMessage | None = None
     try:
-        negotiation = propose(stream, [HOP_PROTOCOL], question.encode())
+        known = link.statement is not None and HOP_PROTOCOL in link.statement.protocols
+        negotiation = propose(stream, [HOP_PROTOCOL], question.encode() if known else b"")
         await negotiation.agreed()
+        if not known:
+            stream.write(question.encode())
         answer = HopMessage.decode(await negotiation.reader.read_prefixed(MAX_MESSAGE))
         if answer.type is not HopType.STATUS:
             answer = None
