@@ -250,9 +250,10 @@ class Host:
         self.stop_listening()
         self._negotiations.close()
         open_links = [link for links in self.links.values() for link in links]
-        for link in sorted(
-            open_links, key=lambda link: link.path != CIRCUIT
-        ):  # their goodbyes go over the others
+        open_links.sort(
+            key=lambda link: link.path != CIRCUIT
+        )  # the goodbyes of circuits go over the other links
+        for link in open_links:
             link.close(_STOPPING)
         await self._end_dials()
         await self.circuits.close()
