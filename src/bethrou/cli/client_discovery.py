@@ -139,8 +139,7 @@ class ClientDiscovery:
         self._places = {entry.peer_id: place for place, entry in enumerate(nodes)}
         self._dismissed &= self.directory.entries.keys() - self._places.keys()
         for entry in nodes:
-            if entry.addrs:
-                self.directory.seen(Sighting(STATIC, entry.peer_id, entry.addrs))
+            self.directory.seen(Sighting(STATIC, entry.peer_id, entry.ways))
         for peer in before.keys() - self._places.keys():
             self._dismiss(peer)
         moved = [entry for peer, entry in self.directory.entries.items() if peer in self._places]

@@ -41,14 +41,14 @@ class ControlOfNode:
         self._read = read
         self._one_at_a_time = asyncio.Lock()
         self._started = loop.time()
-        self._since: dict[str, float] = {}
-        """When each member's link came up, in the loop's seconds, by the member's address."""
+        self._since: dict[tuple[str, str], float] = {}
+        """When each member's link came up, in the loop's seconds, by the member and its address."""
         feed.subscribe(self._note)
 
     def status(self) -> StatusSnapshot:
         """What the node is and how it does."""
         node = self._node
-        streams = Counter(request.peer for request in node.exit.requests)
+        streams = Counter(request.peer for request in node.requests)
         return StatusSnapshot(
             role="node",
             version=__version__,
@@ -81,7 +81,7 @@ class ControlOfNode:
                 seconds=now - request.started,
                 idle=0.0 if request.splice is None else now - request.splice.last_activity,
             )
-            for request in self._node.exit.requests
+            for request in self._node.requests
             if (asked := request.asked) is not None
         ]
 
@@ -102,7 +102,7 @@ class ControlOfNode:
 
     def close_connection(self, id: str) -> bool:  # noqa: A002 - the snapshot's word
         """End a request that is being carried; one whose destination is still dialled cannot be ended."""
-        for request in self._node.exit.requests:
+        for request in self._node.requests:
             if request.asked is not None and request.asked.id == id and request.splice is not None:
                 request.splice.abort(RequestError(Failure.INTERNAL, "closed by the exit's user"))
                 return True
@@ -117,14 +117,14 @@ class ControlOfNode:
     def _note(self, event: Event) -> None:
         match event:
             case LinkOpened():
-                self._since[event.address] = self._loop.time()
+                self._since[event.peer, event.address] = self._loop.time()
             case LinkClosed():
-                self._since.pop(event.address, None)
+                self._since.pop((event.peer, event.address), None)
 
     def _member(self, link: Link, streams: int) -> MemberSnapshot:
-        address = str(link.remote)
+        peer, address = str(link.peer_id), str(link.remote)
         return MemberSnapshot(
-            id=str(link.peer_id),
+            id=peer,
             address=address,
             path=link.path,
             agent="" if link.statement is None else link.statement.agent_version,
@@ -132,5 +132,5 @@ class ControlOfNode:
             round_trip=link.round_trip,
             sent=link.bytes_sent,
             received=link.bytes_received,
-            seconds=self._loop.time() - self._since.get(address, self._started),
+            seconds=self._loop.time() - self._since.get((peer, address), self._started),
         )

@@ -54,7 +54,13 @@ class NodeDiscovery:
     ) -> None:
         self.directory = Directory(time.time, lambda peer: None)
         self.own = OwnRecord(
-            host, identity, time.time_ns, name=config.name or "", tags=config.tags, agent=AGENT
+            host,
+            identity,
+            time.time_ns,
+            name=config.name or "",
+            tags=config.tags,
+            roles=_roles(config),
+            agent=AGENT,
         )
         self._loop = loop
         self._host = host
@@ -161,3 +167,8 @@ class NodeDiscovery:
         name = source.snapshot().name
         if name not in (other.snapshot().name for other in self._sources()):
             self.directory.drop(name)
+
+
+def _roles(config: NodeConfig) -> tuple[str, ...]:
+    roles = (("exit", not config.no_exit), ("relay", config.relay_mode))
+    return tuple(role for role, has in roles if has)

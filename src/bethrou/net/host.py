@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bethrou.errors import BethrouError, DialError, LinkLost, PeerError
+from bethrou.errors import AddressError, BethrouError, DialError, LinkLost, PeerError
 from bethrou.net import identify
 from bethrou.net.addresses import family_of, is_loopback, local_multiaddr, remote_multiaddr, tcp_endpoint
 from bethrou.net.buffers import Buffers
+from bethrou.net.circuits import Circuits
 from bethrou.net.dialer import connect, race
 from bethrou.net.interfaces import OwnAddresses
-from bethrou.net.link import Link, Upgraded
+from bethrou.net.link import CIRCUIT, DIRECT, Link, Upgraded
 from bethrou.net.listener import Acceptor, open_listening_socket
 from bethrou.net.negotiation import (
     NEGOTIATION_FAILED,
@@ -120,6 +121,10 @@ class Host:
         """Accepted sockets whose task has not begun."""
         self._dials: set[asyncio.Task[Any]] = set()
         """Attempts under way to dial an address."""
+        self.circuits = Circuits(loop, self.links, self._dial_address)
+        """The ways to peers through relays."""
+        self._reservations: dict[PeerId, tuple[Multiaddr, ...]] = {}
+        """Where we can be reached through relays, by relay."""
         self._tasks = Tasks(loop)
         self._negotiations = TimeoutQueue(loop, NEGOTIATION_TIMEOUT)
         self._closing = False
@@ -134,14 +139,14 @@ class Host:
     def handle(self, protocol: str, handler: Handler) -> None:
         """Answer streams of `protocol`. Peers that are connected are told (identify push)."""
         self._handlers[protocol] = handler
-        self._tell_protocols()
+        self._tell_peers()
 
     def unhandle(self, protocol: str) -> None:
         """Answer such streams no more; those that are open stay with their handler."""
         if self._handlers.pop(protocol, None) is not None:
-            self._tell_protocols()
+            self._tell_peers()
 
-    def _tell_protocols(self) -> None:
+    def _tell_peers(self) -> None:
         for links in self.links.values():
             for link in links:
                 self._tasks.start(self._push_identify(link), f"identify push {link.peer_id.short}")
@@ -187,7 +192,28 @@ class Host:
                 found += [Multiaddr.tcp(str(ip), port) for ip in own]
             else:
                 found.append(address)
-        return list(dict.fromkeys(found))
+        circuits = [address for each in self._reservations.values() for address in each]
+        return list(dict.fromkeys(found + circuits))
+
+    @property
+    def seen_addresses(self) -> list[Multiaddr]:
+        """Where peers see this host, if it listens on all addresses: behind NAT nothing else leads to it."""
+        everywhere = {4: "0.0.0.0", 6: "::"}
+        ends = [tcp_endpoint(address) for address in self.bound_addresses]
+        return [
+            Multiaddr.tcp(str(address), port)
+            for address in sorted(self.observed.believed, key=str)
+            for bound, port in ends
+            if bound == everywhere[address.version]
+        ]
+
+    def reachable_through(self, relay: PeerId, addresses: Sequence[Multiaddr]) -> None:
+        """A relay makes circuits to us at these addresses (none: no more). Peers that are connected are told."""
+        before = self._reservations.pop(relay, ())
+        if addresses:
+            self._reservations[relay] = tuple(addresses)
+        if tuple(addresses) != before:
+            self._tell_peers()
 
     # -- links and streams ------------------------------------------------------------------------------------------
 
@@ -223,10 +249,14 @@ class Host:
         self._closing = True
         self.stop_listening()
         self._negotiations.close()
-        for links in list(self.links.values()):
-            for link in list(links):
-                link.close(_STOPPING)
+        open_links = [link for links in self.links.values() for link in links]
+        open_links.sort(
+            key=lambda link: link.path != CIRCUIT
+        )  # the goodbyes of circuits go over the other links
+        for link in open_links:
+            link.close(_STOPPING)
         await self._end_dials()
+        await self.circuits.close()
         await self._tasks.close()
         for sock in self._arriving:
             sock.close()
@@ -242,6 +272,8 @@ class Host:
         try:
             if self._closing:
                 raise LinkLost(_STOPPING)
+            if address.is_circuit:
+                return await self._dial_circuit(peer, address)
             transport = await connect(self.loop, address)
             upgraded = await self._upgrader.dial(transport, peer)
         except PeerError as error:
@@ -253,6 +285,20 @@ class Host:
         finally:
             self._dials.discard(task)
         return self._start_link(transport, upgraded, address.without_peer())
+
+    async def _dial_circuit(self, peer: PeerId, address: Multiaddr) -> Link:
+        if address.relay is not None and address.relay.peer_id == self.peer_id:
+            raise AddressError(f"{address}: this is the relay itself")
+        circuit = await self.circuits.open(peer, address)
+        link: Link | None = None
+        try:
+            upgraded = await self._upgrader.dial(circuit.stream, peer)
+            link = self._start_link(circuit.stream, upgraded, circuit.remote, CIRCUIT)
+            link.closed.add_done_callback(lambda done: self.circuits.release(circuit))
+        finally:
+            if link is None:
+                self.circuits.release(circuit)
+        return link
 
     async def _end_dials(self) -> None:
         dials = list(self._dials)
@@ -275,27 +321,44 @@ class Host:
             transport, _ = await self.loop.connect_accepted_socket(ByteReader, sock)
             remote = remote_multiaddr(transport)
             configure_link(transport)
+            await self._upgrade_accepted(transport, remote, DIRECT)
+        except OSError:
+            sock.close()
+        finally:
+            self._handshakes -= 1
+
+    async def accept_circuit(self, stream: YamuxStream, remote: Multiaddr) -> None:
+        """Make a link of a stream that a relay has joined to somebody; its protocol has what was read too far."""
+        if self._closing or self._handshakes >= MAX_HANDSHAKES:
+            stream.reset(RESOURCE_LIMIT)
+            return
+        self._handshakes += 1
+        try:
+            await self._upgrade_accepted(stream, remote, CIRCUIT)
+        finally:
+            self._handshakes -= 1
+
+    async def _upgrade_accepted(self, transport: asyncio.Transport, remote: Multiaddr, path: str) -> None:
+        try:
             upgraded = await self._upgrader.accept(transport)
         except BethrouError as error:
             self._events.refused(remote, error)
             return
-        except OSError:
-            sock.close()
-            return
-        finally:
-            self._handshakes -= 1
-        self._start_link(transport, upgraded, remote)
+        self._start_link(transport, upgraded, remote, path)
 
-    def _start_link(self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr) -> Link:
+    def _start_link(
+        self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr, path: str = DIRECT
+    ) -> Link:
         link = Link(
             self.loop,
             transport,
             upgraded,
-            buffers=self.buffers,
+            buffers=self.buffers.nested if path == CIRCUIT else self.buffers,
             budget=self.budget,
             remote=remote,
             on_stream=self._stream_opened,
             clock=self._config.clock,
+            path=path,
         )
         self.links.setdefault(link.peer_id, []).append(link)
         self._introductions[link] = self.loop.create_future()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,6 +39,10 @@ PING_TIMEOUT = 8.0
 
 MAX_INBOUND_STREAMS = 32_768
 """Streams that a peer may have open here at once: three times what a busy client holds."""
+
+DIRECT = "direct"
+CIRCUIT = "circuit"
+"""How a peer is reached: by a connection of its own, or by way of a relay."""
 
 _EAGER_PINGS = 3  # sent one after the other when a link is new, for a first idea of the round trip
 _ROUND_TRIPS = 9  # the latest ones, whose median is the link's round trip
@@ -68,7 +71,7 @@ class Upgraded:
 class Link(asyncio.BufferedProtocol):
     """One link. `on_stream` is called with each stream that the peer opens, and sets its protocol.
 
-    `path` says how the peer is reached ("direct" or "circuit"), `remote` the address as seen here. `clock` gives
+    `path` says how the peer is reached (`DIRECT` or `CIRCUIT`), `remote` the address as seen here. `clock` gives
     seconds with a fine resolution, for round trips (uvloop's own time has milliseconds).
     """
 
@@ -83,7 +86,7 @@ class Link(asyncio.BufferedProtocol):
         remote: Multiaddr,
         on_stream: Callable[[Link, YamuxStream], None],
         clock: Callable[[], float],
-        path: str = "direct",
+        path: str = DIRECT,
     ) -> None:
         self.peer_id = upgraded.session.peer_id
         self.public_key = upgraded.session.public_key
@@ -113,7 +116,7 @@ class Link(asyncio.BufferedProtocol):
         self._ping_value = 0
         self._ping_pending = False
         self._patience = PING_TIMEOUT
-        self._round_trips: deque[float] = deque([upgraded.round_trip], maxlen=_ROUND_TRIPS)
+        self._round_trips: tuple[float, ...] = (upgraded.round_trip,)  # a deque takes more than half a KiB
         self._median = upgraded.round_trip
         self._pongs = 0
         self._stalled: dict[YamuxStream, float] = {}
@@ -242,7 +245,7 @@ class Link(asyncio.BufferedProtocol):
             return
         self._ping_pending = False
         self._patience = PING_TIMEOUT
-        self._round_trips.append(self._clock() - self._ping_clock)
+        self._round_trips = (*self._round_trips[1 - _ROUND_TRIPS :], self._clock() - self._ping_clock)
         self._median = statistics.median(self._round_trips)
         self._pongs += 1
         self._muxer.round_trip = min(self._muxer.round_trip, self._round_trips[-1])
