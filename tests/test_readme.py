@@ -444,6 +444,26 @@ def test_exits_that_members_tell_of(here: Place) -> None:
                 wait_until(both_serve, PATIENCE)
 
 
+def test_an_exit_behind_a_router(here: Place, page: str) -> None:
+    needs("curl")
+
+    def more(name: str) -> tuple[str, ...]:
+        return ("--instance", name, "--identity", f"{name}.key", "--listen", "/ip4/127.0.0.1/tcp/0")
+
+    with here.running("relay", BLOCKS["relay-node"], *more("relay")) as relay:
+        address = relay.wait_for(r"(/ip4/127\.0\.0\.1/tcp/\d+/p2p/\w+)")
+        start = _ADDRESS.sub(address, BLOCKS["relayed-node"])
+        with here.running("exit", start, *more("exit"), "--allow", "127.0.0.0/8") as exit_:
+            peer = exit_.wait_for(r"^Exit node (\w+)")
+            configuration = _ADDRESS.sub(address, BLOCKS["relayed-client-yaml"])
+            (here.folder / "client.yaml").write_text(re.sub(r"(- id: )\w+", rf"\g<1>{peer}", configuration))
+            with here.running("client", "bethrou client connect", "--listen", "127.0.0.1:0") as client:
+                proxy = client.wait_for(r"^SOCKS5 on (\S+),")
+                wait_until(says(here, "bethrou status --client --check", "1 of 1 exit can be used"), PATIENCE)
+                assert " circuit " in here.run("bethrou status --client")
+                assert here.run(f"curl -sS -x socks5h://{proxy} {page}") == "It works"
+
+
 def test_a_node_with_a_file(here: Place) -> None:
     path = here.folder / "node.yaml"
     path.write_text(BLOCKS["node-yaml"])
