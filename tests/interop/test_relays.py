@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bethrou.events import CircuitEnded, RelayReserved, RequestEnded
 from bethrou.net.link import CIRCUIT
 from bethrou.wire.psk import NetworkKey
@@ -154,8 +156,8 @@ async def test_a_relay_with_gos_default_limits_ends_a_circuit_and_there_is_a_new
         async with running_client(key, [address]) as client, target(source(Payload(MIB))) as far:
             first = client.link_to(str(node.app.host.peer_id))
             async with application(client.proxy, "127.0.0.1", far.port) as app:
-                received, _ = await app.receive()
-            assert received < 128 * 1024
+                with pytest.raises(ConnectionResetError):  # what is cut off does not look finished
+                    await app.receive()
             assert not first.alive
             await until(lambda: client.app.pool.exits[str(node.app.host.peer_id)].usable)
 
