@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bethrou.errors import BethrouError, DialError, LinkLost, PeerError
+from bethrou.errors import BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
 from bethrou.net import identify
 from bethrou.net.addresses import family_of, is_loopback, local_multiaddr, remote_multiaddr, tcp_endpoint
 from bethrou.net.buffers import Buffers
-from bethrou.net.dialer import connect, race
+from bethrou.net.dialer import connect, leads_out, race
 from bethrou.net.interfaces import OwnAddresses
 from bethrou.net.link import Link, Upgraded
 from bethrou.net.listener import Acceptor, open_listening_socket
@@ -29,10 +29,11 @@ from bethrou.net.negotiation import (
     OutboundNegotiation,
     propose,
 )
-from bethrou.net.observed import ObservedAddresses
+from bethrou.net.observed import MappedPorts, ObservedAddresses
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import PingService
 from bethrou.net.reader import ByteReader
+from bethrou.net.role_reversal import RoleReversals
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.tcp import configure_link
@@ -89,6 +90,9 @@ class HostConfig:
     clock: Callable[[], float]
     agent: str
     events: HostEvents = field(default_factory=HostEvents)
+    dial_from_listening_port: bool = False
+    """Whether to dial from the port that is listened on, where that can be done: peers then see, and tell us, where a
+    NAT puts this port, and holes can be punched."""
 
 
 class Host:
@@ -104,6 +108,10 @@ class Host:
         self._interfaces = OwnAddresses(loop.time())
         self.observed = ObservedAddresses()
         """Where peers see us."""
+        self.mapped = MappedPorts()
+        """Where peers see the ports on which we listen."""
+        self.reversals = RoleReversals()
+        """On which accepted connections we are the dialer."""
         self._config = config
         self._events = config.events
         self._observers = {object(): (config.events.link_up, config.events.link_down)}
@@ -170,9 +178,29 @@ class Host:
     @property
     def bound_addresses(self) -> list[Multiaddr]:
         """What its listening sockets are bound to, unspecified addresses as such."""
-        return [
-            local_multiaddr(acceptor.socket) for acceptor in self._acceptors if acceptor.socket.fileno() >= 0
-        ]
+        return [local_multiaddr(sock) for sock in self._listening]
+
+    def listening_socket(self, address: Multiaddr) -> socket.socket | None:
+        """A socket on which this host listens and from whose port the IP address `address` can be connected to."""
+        host = address.host
+        if host is None:
+            return None
+        family = family_of(address)
+        return next(
+            (sock for sock in self._listening if sock.family == family and leads_out(sock, host)), None
+        )
+
+    @property
+    def _listening(self) -> list[socket.socket]:
+        return [acceptor.socket for acceptor in self._acceptors if acceptor.socket.fileno() >= 0]
+
+    @property
+    def _listening_ports(self) -> set[int | None]:
+        return {address.tcp_port for address in self.bound_addresses}
+
+    @property
+    def _dial_beside(self) -> list[socket.socket]:
+        return self._listening if self._config.dial_from_listening_port else []
 
     @property
     def listen_addresses(self) -> list[Multiaddr]:
@@ -242,7 +270,7 @@ class Host:
         try:
             if self._closing:
                 raise LinkLost(_STOPPING)
-            transport = await connect(self.loop, address)
+            transport = await connect(self.loop, address, self._dial_beside)
             upgraded = await self._upgrader.dial(transport, peer)
         except PeerError as error:
             raise type(error)(f"{address}: {error}") from None
@@ -275,7 +303,7 @@ class Host:
             transport, _ = await self.loop.connect_accepted_socket(ByteReader, sock)
             remote = remote_multiaddr(transport)
             configure_link(transport)
-            upgraded = await self._upgrader.accept(transport)
+            upgraded = await self._answer(transport, remote)
         except BethrouError as error:
             self._events.refused(remote, error)
             return
@@ -285,6 +313,29 @@ class Host:
         finally:
             self._handshakes -= 1
         self._start_link(transport, upgraded, remote)
+
+    async def _answer(self, transport: asyncio.Transport, remote: Multiaddr) -> Upgraded:
+        expected = self.reversals.peer_at(remote)
+        if expected is not None:
+            return await self._upgrader.dial(transport, expected)
+        return await self._upgrader.accept(transport)
+
+    async def adopt(
+        self, transport: asyncio.Transport, remote: Multiaddr, peer: PeerId, *, initiator: bool
+    ) -> Link:
+        """Make a direct link to `peer` of a connection that is there, in either role, whoever opened it.
+
+        Raises what an upgrade raises; the transport is then aborted.
+        """
+        upgrade = self._upgrader.dial(transport, peer) if initiator else self._upgrader.accept(transport)
+        upgraded = await upgrade
+        found = upgraded.session.peer_id
+        if found != peer or self._closing:
+            transport.abort()
+            if self._closing:
+                raise LinkLost(_STOPPING)
+            raise IdentityMismatch(f"{remote}: {found} answered instead of {peer}")
+        return self._start_link(transport, upgraded, remote)
 
     def _start_link(self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr) -> Link:
         link = Link(
@@ -315,6 +366,7 @@ class Host:
         if not links:
             self.links.pop(link.peer_id, None)
             self.observed.forget(link.peer_id)
+            self.mapped.forget(link.peer_id)
         self._introduced(link)
         del self._introductions[link]
         for _, down in list(self._observers.values()):
@@ -342,6 +394,8 @@ class Host:
             if statement is not None:
                 link.statement = link.statement or statement  # what was pushed meanwhile is newer
                 self.observed.note(link.peer_id, statement.observed_addr)
+                if link.local is not None and link.local.tcp_port in self._listening_ports:
+                    self.mapped.note(link.peer_id, statement.observed_addr)
         except BethrouError:
             return  # the link is gone, or has no room for another stream
         finally:

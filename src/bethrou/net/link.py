@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bethrou.errors import LinkLost, MuxerError, PeerError
+from bethrou.net.addresses import local_end
 from bethrou.net.buffers import Buffers
 from bethrou.net.muxer import Muxer
 from bethrou.net.stream import YamuxStream
@@ -40,6 +41,10 @@ PING_TIMEOUT = 8.0
 
 MAX_INBOUND_STREAMS = 32_768
 """Streams that a peer may have open here at once: three times what a busy client holds."""
+
+DIRECT = "direct"
+CIRCUIT = "circuit"
+"""How a peer is reached: by a connection of its own, or by way of a relay."""
 
 _EAGER_PINGS = 3  # sent one after the other when a link is new, for a first idea of the round trip
 _ROUND_TRIPS = 9  # the latest ones, whose median is the link's round trip
@@ -68,7 +73,7 @@ class Upgraded:
 class Link(asyncio.BufferedProtocol):
     """One link. `on_stream` is called with each stream that the peer opens, and sets its protocol.
 
-    `path` says how the peer is reached ("direct" or "circuit"), `remote` the address as seen here. `clock` gives
+    `path` says how the peer is reached (`DIRECT` or `CIRCUIT`), `remote` the address as seen here. `clock` gives
     seconds with a fine resolution, for round trips (uvloop's own time has milliseconds).
     """
 
@@ -83,13 +88,15 @@ class Link(asyncio.BufferedProtocol):
         remote: Multiaddr,
         on_stream: Callable[[Link, YamuxStream], None],
         clock: Callable[[], float],
-        path: str = "direct",
+        path: str = DIRECT,
     ) -> None:
         self.peer_id = upgraded.session.peer_id
         self.public_key = upgraded.session.public_key
         self.initiator = upgraded.initiator
         self.remote = remote
         self.path = path
+        self.local = local_end(transport)
+        """Our end of the connection; None where it is no TCP connection of its own."""
         self.bytes_received = 0
         self.statement: Identify | None = None
         """What the peer last said of itself (identify or push), as soon as it has."""

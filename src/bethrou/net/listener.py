@@ -50,6 +50,28 @@ def open_listening_socket(
     return sock
 
 
+def bind_beside(listening: socket.socket) -> socket.socket:
+    """A non-blocking socket that is bound to the port on which `listening` listens, to connect from there.
+
+    SO_REUSEPORT on both sides allows it, and only while this binds: set for good, it would let a second program of
+    the same user listen on our port, and take half of our connections, without a word. Raises `OSError`.
+    """
+    sock = socket.socket(listening.family, listening.type, listening.proto)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            sock.bind(listening.getsockname())
+        finally:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Acceptor:
     """Accepts from one listening socket until closed; `accepted` gets each new (non-blocking) socket.
 
