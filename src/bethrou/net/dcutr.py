@@ -75,7 +75,7 @@ class Dcutr:
     @property
     def own_addresses(self) -> list[Multiaddr]:
         """What we tell others: public addresses that lead to a port on which we listen."""
-        return self._worth_dialling([*self._host.mapped.addresses, *self._host.listen_addresses])
+        return self._worth_dialling(self._host.own_candidates)
 
     def _worth_dialling(self, addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
         plain = (address.without_peer() for address in addresses if not address.is_circuit)

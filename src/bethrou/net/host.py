@@ -12,7 +12,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bethrou.errors import BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
@@ -216,6 +216,15 @@ class Host:
             else:
                 found.append(address)
         return list(dict.fromkeys(found))
+
+    @property
+    def own_candidates(self) -> list[Multiaddr]:
+        """Where this host may be reached: where peers see its ports, then where it listens."""
+        return list(dict.fromkeys([*self.mapped.addresses, *self.listen_addresses]))
+
+    def stranger(self) -> Upgrader:
+        """What makes connections inside the network under an identity that is used once."""
+        return replace(self._upgrader, identity=Identity.generate(self._config.randbytes))
 
     # -- links and streams ------------------------------------------------------------------------------------------
 
