@@ -53,8 +53,8 @@ def open_listening_socket(
 def bind_beside(listening: socket.socket) -> socket.socket:
     """A non-blocking socket that is bound to the port on which `listening` listens, to connect from there.
 
-    SO_REUSEPORT on both sides allows it, and only while this binds: set for good, it would let a second program of
-    the same user listen on our port, and take half of our connections, without a word. Raises `OSError`.
+    SO_REUSEPORT on both allows it. The listening socket has it only from here on: it was bound without, so that a
+    second instance of ours is refused the port instead of sharing it without a word. Raises `OSError`.
     """
     sock = socket.socket(listening.family, listening.type, listening.proto)
     try:
@@ -62,10 +62,7 @@ def bind_beside(listening: socket.socket) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            sock.bind(listening.getsockname())
-        finally:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        sock.bind(listening.getsockname())
     except OSError:
         sock.close()
         raise
