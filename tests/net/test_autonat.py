@@ -87,16 +87,16 @@ class Stand:
         self._stack.push_async_callback(server.close)
         return member, await self.connect(member)
 
-    async def liar(self, name: str, behave: Callable[[Talk], Coroutine[Any, Any, object]]) -> Member:
+    async def liar(self, name: str, behave: Callable[[Request], Coroutine[Any, Any, object]]) -> Member:
         """A server that does what the test wants with each request."""
         member = self.member(name)
         tasks = Tasks(member.loop)  # an assertion that fails in there is a complaint of the loop
         self._stack.push_async_callback(tasks.close)
 
         def take(link: Link, stream: YamuxStream, surplus: bytes) -> None:
-            talk = Talk(member, link, stream, ByteReader(stream, surplus))
+            talk = Request(member, link, stream, ByteReader(stream, surplus))
             stream.set_protocol(talk.reader)
-            tasks.start(behave(talk), behave.__name__)
+            tasks.start(behave(talk), "lie")
 
         member.handle(DIAL_REQUEST, take)
         await self.connect(member)
@@ -106,9 +106,7 @@ class Stand:
 class Talk:
     """A conversation about a request, from either side."""
 
-    def __init__(self, member: Member, link: Link, stream: YamuxStream, reader: ByteReader) -> None:
-        self.member = member
-        self.link = link
+    def __init__(self, stream: YamuxStream, reader: ByteReader) -> None:
         self.stream = stream
         self.reader = reader
 
@@ -118,24 +116,32 @@ class Talk:
     async def hear(self) -> Message:
         return decode(await self.reader.read_prefixed(MAX_MESSAGE))
 
+
+class Request(Talk):
+    """A conversation as the server sees it."""
+
+    def __init__(self, server: Member, link: Link, stream: YamuxStream, reader: ByteReader) -> None:
+        super().__init__(stream, reader)
+        self.server = server
+        self.link = link
+
     async def request(self) -> DialRequest:
         message = await self.hear()
         assert isinstance(message, DialRequest)
         return message
 
 
-async def begin(member: Member, link: Link) -> Talk:
+async def begin(link: Link) -> Talk:
     negotiation = propose(await link.open_stream(), [DIAL_REQUEST])
     await negotiation.agreed()
-    return Talk(member, link, negotiation.stream, negotiation.reader)
+    return Talk(negotiation.stream, negotiation.reader)
 
 
-async def ask(link: Link, *addresses: Multiaddr, nonce: int = 7) -> Message:
+async def ask(link: Link, *addresses: Multiaddr) -> Message:
     """A request by hand, and the first answer."""
-    negotiation = propose(await link.open_stream(), [DIAL_REQUEST])
-    await negotiation.agreed()
-    negotiation.stream.write(length_prefixed(DialRequest(addresses, nonce).encode()))
-    return decode(await negotiation.reader.read_prefixed(MAX_MESSAGE))
+    talk = await begin(link)
+    talk.say(DialRequest(addresses, 7))
+    return await talk.hear()
 
 
 async def show(link: Link, nonce: int) -> bytes:
@@ -241,59 +247,59 @@ async def test_nothing_is_left() -> None:
 # -- servers that lie -----------------------------------------------------------------------------------------------
 
 
-async def claim_success(talk: Talk) -> None:
+async def claim_success(talk: Request) -> None:
     await talk.request()
     talk.say(DialResponse(Status.OK, 0, DialStatus.OK))
 
 
-async def deny(talk: Talk) -> None:
+async def deny(talk: Request) -> None:
     await talk.request()
     talk.say(DialResponse(Status.OK, 0, DialStatus.E_DIAL_ERROR))
 
 
-async def deny_another(talk: Talk) -> None:
+async def deny_another(talk: Request) -> None:
     await talk.request()
     talk.say(DialResponse(Status.OK, 1, DialStatus.E_DIAL_ERROR))
 
 
-async def reject(talk: Talk) -> None:
+async def reject(talk: Request) -> None:
     await talk.request()
     talk.say(DialResponse(Status.E_REQUEST_REJECTED))
 
 
-async def use_the_same_link(talk: Talk) -> None:
+async def use_the_same_link(talk: Request) -> None:
     request = await talk.request()
     with pytest.raises(StreamReset):
         await show(talk.link, request.nonce)
     talk.say(DialResponse(Status.OK, 0, DialStatus.OK))
 
 
-async def guess(talk: Talk) -> None:
+async def guess(talk: Request) -> None:
     request = await talk.request()
-    link = await talk.member.dial(talk.link.peer_id, [address for address in request.addresses if address])
+    link = await talk.server.dial(talk.link.peer_id, [address for address in request.addresses if address])
     for nonce in (0, request.nonce ^ 1, request.nonce + 1 & 2**64 - 1):
         with pytest.raises(StreamReset):
             await show(link, nonce)
     talk.say(DialResponse(Status.OK, 0, DialStatus.OK))
 
 
-async def want_too_much(talk: Talk) -> None:
+async def want_too_much(talk: Request) -> None:
     await talk.request()
     talk.say(DialDataRequest(0, MAX_DATA + 1))
 
 
-async def want_it_twice(talk: Talk) -> None:
+async def want_it_twice(talk: Request) -> None:
     await talk.request()
     talk.say(DialDataRequest(0, 200))
     await talk.hear()
     talk.say(DialDataRequest(0, 200))
 
 
-async def send_garbage(talk: Talk) -> None:
+async def send_garbage(talk: Request) -> None:
     talk.stream.write(length_prefixed(b"\xff\xff"))
 
 
-async def hang_up(talk: Talk) -> None:
+async def hang_up(talk: Request) -> None:
     talk.stream.abort()
 
 
@@ -312,7 +318,7 @@ async def hang_up(talk: Talk) -> None:
     ],
 )
 async def test_a_server_that_proves_nothing_counts_for_nothing(
-    stand: Stand, behave: Callable[[Talk], Coroutine[Any, Any, object]]
+    stand: Stand, behave: Callable[[Request], Coroutine[Any, Any, object]]
 ) -> None:
     await stand.liar("liar", behave)
     assert await stand.autonat.check() == result(stand, "unknown", 0, 0, 1)
@@ -326,7 +332,7 @@ async def test_a_liar_alone_among_three_does_not_decide(stand: Stand) -> None:
 
 
 async def test_a_silent_server_is_waited_for_15_seconds(stand: Stand, clock: Clock) -> None:
-    await stand.liar("silent", Talk.request)
+    await stand.liar("silent", Request.request)
     checking = asyncio.ensure_future(stand.autonat.check())
     await clock.forward(autonat.ASK_TIMEOUT - 1)
     assert not checking.done()
@@ -338,7 +344,7 @@ async def test_a_number_is_good_for_its_question_only(stand: Stand) -> None:
     """Asked for later it proves nothing, though it was given out."""
     numbers = []
 
-    async def remember(talk: Talk) -> None:
+    async def remember(talk: Request) -> None:
         numbers.append((await talk.request()).nonce)
         talk.say(DialResponse(Status.E_INTERNAL))
 
@@ -389,10 +395,10 @@ def test_the_majority_of_those_who_know_decides(answers: list[Answer]) -> None:
 
 
 async def test_only_public_addresses_are_dialled(stand: Stand) -> None:
-    _, link = await stand.server(public=lambda address: address == stand.client.address)
+    _, link = await stand.server(public=lambda address: address != UNUSED)
     assert await ask(link) == DialResponse(Status.E_DIAL_REFUSED)
     assert await ask(link, UNUSED) == DialResponse(Status.E_DIAL_REFUSED)
-    name = Multiaddr.parse("/dns4/localhost/tcp/4001")
+    name = Multiaddr.parse(f"/dns4/localhost/tcp/{stand.client.port}")
     circuit = Multiaddr.parse(f"{stand.client.address}/p2p/{stand.client.peer_id}/p2p-circuit")
     answer = await ask(link, UNUSED, name, circuit, stand.client.address)
     assert isinstance(answer, DialResponse)
@@ -420,7 +426,7 @@ async def test_what_became_of_the_dial(stand: Stand) -> None:
 
 async def test_two_requests_at_a_time(stand: Stand) -> None:
     _, link = await stand.server()
-    open_ones = [await begin(stand.client, link) for _ in range(autonat_server.MAX_AT_A_TIME)]
+    open_ones = [await begin(link) for _ in range(autonat_server.MAX_AT_A_TIME)]
     assert await ask(link, UNUSED) == DialResponse(Status.E_REQUEST_REJECTED)
     other = stand.member("other")
     others_link = await other.dial(link.peer_id, [link.remote])
@@ -447,6 +453,44 @@ async def test_twelve_requests_a_minute(stand: Stand, clock: Clock) -> None:
     assert await ask(link, UNUSED) == DialResponse(Status.OK, 0, DialStatus.E_DIAL_ERROR)
 
 
+async def foreign_request(link: Link, address: Multiaddr) -> Message:
+    """A request about an address at which the server does not see us, with the data that it wants for that."""
+    talk = await begin(link)
+    talk.say(DialRequest((address,), 7))
+    message = await talk.hear()
+    if isinstance(message, DialDataRequest):
+        for _ in range(-(-message.size // 4000)):
+            talk.say(DialDataResponse(bytes(4000)))
+        message = await talk.hear()
+    return message
+
+
+async def test_data_is_taken_twelve_times_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all peers together: the dials that follow hit addresses that may be anybody's."""
+    monkeypatch.setattr(autonat_server, "MAX_DELAY", 0.0)
+    nobody = Multiaddr.parse("/ip4/127.0.0.2/tcp/1")
+    async with a_stand() as stand:
+        _, link = await stand.server()
+        for _ in range(autonat_server.MAX_DATA_PER_MINUTE):
+            answer = await foreign_request(link, nobody)
+            assert answer == DialResponse(Status.OK, 0, DialStatus.E_DIAL_ERROR)
+        other = await stand.member("other").dial(link.peer_id, [link.remote])
+        assert await foreign_request(other, nobody) == DialResponse(Status.E_REQUEST_REJECTED)
+
+
+async def test_an_address_that_may_be_anybodys_is_not_dialled_at_once(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random.Random, "uniform", lambda self, low, high: high)
+    async with a_stand(ELSEWHERE) as stand:
+        await stand.server()
+        checking = asyncio.ensure_future(stand.autonat.check())
+        await clock.forward(autonat_server.MAX_DELAY - 0.5)
+        assert not [link for link in stand.client.happenings.up if not link.initiator]
+        await clock.forward(0.75)
+        assert await checking == result(stand, "reachable", 1, 0, 1)
+
+
 async def test_no_help_for_peers_behind_a_relay(stand: Stand) -> None:
     """The address at which they are seen is the relay's."""
     server, link = await stand.server()
@@ -460,7 +504,7 @@ async def test_no_help_for_peers_behind_a_relay(stand: Stand) -> None:
 async def test_an_asker_that_breaks_the_rules_is_cut_off(clock: Clock, says: str) -> None:
     async with a_stand(ELSEWHERE) as stand:
         _, link = await stand.server()
-        talk = await begin(stand.client, link)
+        talk = await begin(link)
         if says == "wrong first":
             talk.say(DialDataResponse(b"x"))
         elif says == "garbage":
@@ -481,6 +525,7 @@ async def test_an_asker_that_breaks_the_rules_is_cut_off(clock: Clock, says: str
         reading = asyncio.ensure_future(talk.reader.read_some())
         patient = says in ("silence", "stall")
         await clock.forward(autonat_server.REQUEST_TIMEOUT + 0.5 if patient else 0.25)
+        assert reading.done()
         with pytest.raises(StreamReset):
             await reading
         assert not [link for link in stand.client.happenings.up if not link.initiator]

@@ -331,8 +331,9 @@ async def test_only_who_made_a_circuit_is_asked(pair: Pair, path: str) -> None:
     asking, asked = (pair.circuit_a, pair.b) if path == CIRCUIT else (pair.circuit_b, pair.a)
     pair.b.handle(PROTOCOL, lambda link, stream, surplus: stream.abort())
     pair.serve(asked)
-    with pytest.raises(StreamReset):
+    with pytest.raises(StreamReset) as refusal:
         await ask(asking)
+    assert refusal.value.code == 0
 
 
 async def test_a_peer_that_refuses_is_asked_once(pair: Pair, clock: Clock) -> None:
