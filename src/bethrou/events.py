@@ -91,6 +91,49 @@ class DescriptorsShort:
     short: bool
 
 
-Event = RequestEnded | LinkOpened | LinkClosed | DialFailed | ExitChanged | StrangerRefused | DescriptorsShort
+@dataclass(frozen=True, slots=True)
+class RelayReserved:
+    """A relay brings circuits to this node from now on, at these addresses."""
+
+    relay: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLost:
+    """A relay brings us no circuits; it is asked again in `retry_in` seconds."""
+
+    relay: str
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitEnded:
+    """A circuit that this relay carried is over."""
+
+    source: str
+    target: str
+    reason: str
+    """Why it was ended, for people; "" when both sides ended it in peace."""
+    sent: int
+    """Bytes from the source to the target."""
+    received: int
+    """Bytes from the target to the source."""
+    seconds: float
+
+
+Event = (
+    RequestEnded
+    | LinkOpened
+    | LinkClosed
+    | DialFailed
+    | ExitChanged
+    | StrangerRefused
+    | DescriptorsShort
+    | RelayReserved
+    | RelayLost
+    | CircuitEnded
+)
 
 Emit = Callable[[Event], None]

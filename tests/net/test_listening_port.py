@@ -76,20 +76,20 @@ async def test_the_port_is_still_ours_alone(members: tuple[Member, Member]) -> N
 
 async def test_a_loopback_port_does_not_lead_out(members: tuple[Member, Member]) -> None:
     dialer, _ = members
-    assert dialer.listening_socket(dialer.address) is not None
-    assert dialer.listening_socket(Multiaddr.parse("/ip4/192.0.2.1/tcp/1")) is None
-    assert dialer.listening_socket(Multiaddr.parse("/ip6/::1/tcp/1")) is None
+    assert dialer.listening.socket_for(dialer.address) is not None
+    assert dialer.listening.socket_for(Multiaddr.parse("/ip4/192.0.2.1/tcp/1")) is None
+    assert dialer.listening.socket_for(Multiaddr.parse("/ip6/::1/tcp/1")) is None
     everywhere = dialer.listen(Multiaddr.parse("/ip4/0.0.0.0/tcp/0"))
-    sock = dialer.listening_socket(Multiaddr.parse("/ip4/192.0.2.1/tcp/1"))
+    sock = dialer.listening.socket_for(Multiaddr.parse("/ip4/192.0.2.1/tcp/1"))
     assert sock is not None
     assert sock.getsockname()[1] == everywhere.tcp_port
     dialer.stop_listening()
-    assert dialer.listening_socket(dialer.address) is None
+    assert dialer.listening.socket_for(dialer.address) is None
 
 
 async def test_a_punching_connect_uses_no_other_port(members: tuple[Member, Member]) -> None:
     dialer, listener = members
-    sock = dialer.listening_socket(listener.address)
+    sock = dialer.listening.socket_for(listener.address)
     assert sock is not None
     transport = await connect_beside(dialer.loop, listener.address, sock, 5.0)
     assert transport.get_extra_info("sockname")[1] == dialer.port

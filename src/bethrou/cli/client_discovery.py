@@ -130,8 +130,7 @@ class ClientDiscovery:
         before = self._places
         self._places = {entry.peer_id: place for place, entry in enumerate(nodes)}
         for entry in nodes:
-            if entry.addrs:
-                self.directory.seen(Sighting(STATIC, entry.peer_id, entry.addrs))
+            self.directory.seen(Sighting(STATIC, entry.peer_id, entry.ways))
         for peer in before.keys() - self._places.keys():
             self.directory.gone(STATIC, peer)
             if peer not in self.directory.entries:

@@ -47,7 +47,7 @@ class ControlOfNode:
     def status(self) -> StatusSnapshot:
         """What the node is and how it does."""
         node = self._node
-        streams = Counter(request.peer for request in node.exit.requests)
+        streams = Counter(request.peer for request in node.requests)
         return StatusSnapshot(
             role="node",
             version=__version__,
@@ -80,7 +80,7 @@ class ControlOfNode:
                 seconds=now - request.started,
                 idle=0.0 if request.splice is None else now - request.splice.last_activity,
             )
-            for request in self._node.exit.requests
+            for request in self._node.requests
             if (asked := request.asked) is not None
         ]
 
@@ -100,7 +100,7 @@ class ControlOfNode:
 
     def close_connection(self, id: str) -> bool:  # noqa: A002 - the snapshot's word
         """End a request that is being carried; one whose destination is still dialled cannot be ended."""
-        for request in self._node.exit.requests:
+        for request in self._node.requests:
             if request.asked is not None and request.asked.id == id and request.splice is not None:
                 request.splice.abort(RequestError(Failure.INTERNAL, "closed by the exit's user"))
                 return True

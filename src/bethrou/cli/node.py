@@ -23,7 +23,7 @@ def node() -> None:
 
 
 _DISCOVERY = "Discovery through Redis"
-_LATER = "Relays (as in Go; in a later version)"
+_RELAYS = "Relays"
 _USUAL_REDIS = "redis://localhost:6379"
 
 
@@ -161,22 +161,95 @@ def start(
             show_default=False,
         ),
     ] = None,
+    connect_relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MULTIADDR",
+            help="Be reachable through this relay, too; ends in /p2p/ID; repeatable.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
     relay_mode: Annotated[
         bool,
         typer.Option(
             "--relay-mode",
             metavar=" ",
             help="Relay for other members.",
-            rich_help_panel=_LATER,
+            rich_help_panel=_RELAYS,
             show_default=False,
         ),
     ] = False,
-    connect_relay: Annotated[
-        list[str] | None,
+    no_exit: Annotated[
+        bool,
         typer.Option(
-            metavar="MULTIADDR",
-            help="Be reachable through this relay.",
-            rich_help_panel=_LATER,
+            "--no-exit",
+            metavar=" ",
+            help="Only relay: no traffic leaves the network here.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = False,
+    relay_reservations: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Nodes that can be reached through this relay. Default: 2048.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_circuits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Circuits at once. Default: 4096.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_circuits_per_peer: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Circuits that a member may have opened, and that may lead to one. Default: 1024.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes a second of all circuits together (10MB, 512KiB). Default: no limit.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_circuit_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes a second of one circuit. Default: no limit.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_duration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long a circuit may last. Default: no limit.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes that a circuit may carry each way. Default: no limit.",
+            rich_help_panel=_RELAYS,
             show_default=False,
         ),
     ] = None,
@@ -202,8 +275,16 @@ def start(
         "tags": tag,
         "peers": peer,
         "log": options.log_options(log_level, log_format, hide_destinations),
-        "relay_mode": relay_mode or None,
         "connect_relay": [address for address in connect_relay or () if address],
+        "relay_mode": relay_mode or None,
+        "no_exit": no_exit or None,
+        "relay_reservations": relay_reservations,
+        "relay_circuits": relay_circuits,
+        "relay_circuits_per_peer": relay_circuits_per_peer,
+        "relay_rate": relay_rate,
+        "relay_circuit_rate": relay_circuit_rate,
+        "relay_duration": relay_duration,
+        "relay_data": relay_data,
         "discovery": _said(
             {
                 "enabled": discover or None,

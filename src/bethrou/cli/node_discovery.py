@@ -54,7 +54,13 @@ class NodeDiscovery:
     ) -> None:
         self.directory = Directory(time.time, lambda peer: None)
         self.own = OwnRecord(
-            host, identity, time.time_ns, name=config.name or "", tags=config.tags, agent=AGENT
+            host,
+            identity,
+            time.time_ns,
+            name=config.name or "",
+            tags=config.tags,
+            roles=_roles(config),
+            agent=AGENT,
         )
         self._loop = loop
         self._host = host
@@ -152,3 +158,8 @@ class NodeDiscovery:
             self._closing.start(self._members.close(), "members")
             self._members = None
         self._configured = config
+
+
+def _roles(config: NodeConfig) -> tuple[str, ...]:
+    roles = (("exit", not config.no_exit), ("relay", config.relay_mode))
+    return tuple(role for role, has in roles if has)

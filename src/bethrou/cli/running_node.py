@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import os
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bethrou.cli.link_events import AGENT, host_events
@@ -15,8 +17,11 @@ from bethrou.config import NodeConfig
 from bethrou.events import Emit
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.interfaces import OwnAddresses
+from bethrou.net.relay_keeper import RelayKeeper
+from bethrou.net.relay_limits import RelayLimits
+from bethrou.net.relay_service import RelayService
 from bethrou.proxy.destination import Address
-from bethrou.proxy.exit_node import ExitNode
+from bethrou.proxy.exit_node import ExitNode, Request
 from bethrou.proxy.exit_state import PROTOCOL as STATE_PROTOCOL
 from bethrou.proxy.exit_state import StateService
 from bethrou.proxy.policy import Policy
@@ -27,7 +32,7 @@ from bethrou.wire.psk import NetworkKey
 
 
 class RunningNode:
-    """An exit node at work. Raises `UserError`s at construction when it cannot listen.
+    """An exit node, a relay, or both at work. Raises `UserError`s at construction when it cannot listen.
 
     `state` is the directory in which it remembers other nodes; `warn` takes a line about trouble with that.
     """
@@ -66,24 +71,39 @@ class RunningNode:
         self._judged_with: tuple[frozenset[Address], frozenset[Address]] = (frozenset(), frozenset())
         """This machine's addresses and those that peers see, as the policy has them; compared as objects."""
         self._state = StateService(loop, config.grace, config.name or "", config.tags, time.process_time)
-        self.host.handle(STATE_PROTOCOL, self._state.serve)
-        self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
+        self._exit: ExitNode | None = None
+        if not config.no_exit:
+            self.host.handle(STATE_PROTOCOL, self._state.serve)
+            self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
+        self._relay: RelayService | None = None
+        if config.relay_mode:
+            self._relay = RelayService(loop, self.host, identity, emit, _relay_limits(config), time.time)
         self.discovery = NodeDiscovery(loop, self.host, config, network_key, identity, emit, state, warn)
+        rng = random.Random(os.urandom(16))
+        self._keeper = RelayKeeper(loop, self.host, config.connect_relay, emit, rng, time.time)
+        if config.connect_relay:
+            self._keeper.start()
 
     @property
     def reachable_at(self) -> list[Multiaddr]:
         """Every address of this node, with its peer ID."""
-        return [address.with_peer(self.host.peer_id) for address in self.host.listen_addresses]
+        through_relays = [relay.circuit() for relay in self.config.connect_relay]
+        found = dict.fromkeys([*self.host.listen_addresses, *through_relays])
+        return [address.with_peer(self.host.peer_id) for address in found]
 
     @property
     def active(self) -> int:
-        """Requests being carried."""
-        return self._exit.active
+        """Requests and circuits being carried."""
+        return sum(service.active for service in self._services)
 
     @property
-    def exit(self) -> ExitNode:
-        """What carries members' requests."""
-        return self._exit
+    def requests(self) -> Collection[Request]:
+        """The requests being carried."""
+        return self._exit.requests if self._exit is not None else ()
+
+    @property
+    def _services(self) -> list[ExitNode | RelayService]:
+        return [service for service in (self._exit, self._relay) if service is not None]
 
     @property
     def draining(self) -> bool:
@@ -103,19 +123,24 @@ class RunningNode:
         return _differences(before, config)
 
     def drain(self) -> None:
-        """Take no new links and requests; tell the members."""
+        """Take no new links, requests and circuits; tell the members."""
         self.host.stop_listening()
         self._state.drain()
+        self._keeper.drain()
+        if self._relay is not None:
+            self._relay.drain()
 
     def idle_for(self, seconds: float) -> bool:
-        """Whether no request has moved a byte for `seconds`."""
-        return self._exit.idle_for(seconds)
+        """Whether no request and no circuit has moved a byte for `seconds`."""
+        return all(service.idle_for(seconds) for service in self._services)
 
     async def close(self) -> None:
         """End everything."""
         self._state.close()
         await self.discovery.close()
-        await self._exit.close()
+        await self._keeper.close()
+        for service in self._services:
+            await service.close()
         await self.host.close()
         await self._resolver.close()
 
@@ -128,8 +153,20 @@ class RunningNode:
         return None if denial is None else denial.reason
 
 
+def _relay_limits(config: NodeConfig) -> RelayLimits:
+    return RelayLimits(
+        reservations=config.relay_reservations,
+        circuits=config.relay_circuits,
+        circuits_per_peer=config.relay_circuits_per_peer,
+        rate=config.relay_rate,
+        circuit_rate=config.relay_circuit_rate,
+        duration=math.ceil(config.relay_duration),
+        data=config.relay_data,
+    )
+
+
 _OBEYED = ("allow", "deny", "grace", "name", "tags", "discovery", "peers")
-_AT_START = ("listen", "key", "identity", "resolver", "log", "relay_mode", "connect_relay")
+_AT_START = tuple(field for field in NodeConfig.model_fields if field not in (*_OBEYED, "watch"))
 
 
 def _differences(before: NodeConfig, after: NodeConfig) -> list[str]:

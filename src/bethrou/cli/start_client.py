@@ -39,7 +39,7 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
 
     def read() -> ClientConfig:
         config = load_client_config(path, options)
-        _refuse_later_features(config, printable(path))
+        _check_addresses(config, printable(path))
         return config
 
     config = read()
@@ -110,22 +110,17 @@ def _exits(config: ClientConfig) -> str:
     return f"{named} and those found through Redis" if count else "the exit nodes found through Redis"
 
 
-def _refuse_later_features(config: ClientConfig, path: str) -> None:
-    later = "comes in a later version of Bethrou for Python"
+def _check_addresses(config: ClientConfig, path: str) -> None:
+    """Refuse an exit none of whose addresses can be dialled."""
     for index, entry in enumerate(config.nodes):
-        where = f"{path}: nodes[{index}]"
-        if not entry.addrs:
-            raise ConfigError(
-                f"{where}.relay: reaching an exit through a relay {later}; give the exit's own address in addrs"
-            )
-        reasons = [reason for address in entry.addrs if (reason := _why_not_dialled(address))]
-        if len(reasons) == len(entry.addrs):
-            raise ConfigError(f"{where}.addrs: {reasons[0]}")
+        reasons = [reason for address in entry.ways if (reason := _why_not_dialled(address))]
+        if len(reasons) == len(entry.ways):
+            raise ConfigError(f"{path}: nodes[{index}].{'addrs' if entry.addrs else 'relay'}: {reasons[0]}")
 
 
 def _why_not_dialled(address: Multiaddr) -> str | None:
     try:
-        tcp_endpoint(address)
+        tcp_endpoint(address.relay or address)
     except AddressError as error:
         return str(error)
     return None

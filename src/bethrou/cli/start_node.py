@@ -38,7 +38,6 @@ def start_node(path: str | None, options: Mapping[str, Any], choice: StateChoice
 
     def read() -> NodeConfig:
         config = load_node_config(path, options)
-        _refuse_later_features(config)
         _check_addresses(config)
         return config
 
@@ -80,7 +79,7 @@ async def _serve(
     endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
     reloading = Reloading(loop, control.reload, log)
     watch = FileWatch(loop, file.path, lambda: node.config.watch, reloading.now) if file is not None else None
-    say(describe_node(node.reachable_at, identity, key))
+    say(describe_node(node.reachable_at, identity, key, is_exit=not config.no_exit))
     settle()
     await signals.first.wait()
     grace = node.config.grace
@@ -95,8 +94,12 @@ async def _serve(
     log.flush()
 
 
-def describe_node(addresses: list[Multiaddr], identity: Identity, key: NetworkKey) -> str:
+def describe_node(
+    addresses: list[Multiaddr], identity: Identity, key: NetworkKey, *, is_exit: bool = True
+) -> str:
     """What a user needs to know of a node that has started, ready to paste into client.yaml."""
+    if not is_exit:
+        return _describe_relay(addresses, identity, key)
     lines = [
         f"Exit node {identity.peer_id}",
         f"in the private network {key.fingerprint}",
@@ -105,27 +108,34 @@ def describe_node(addresses: list[Multiaddr], identity: Identity, key: NetworkKe
         f"  - id: {identity.peer_id}",
         "    addrs:",
     ]
-    for address in sorted(addresses, key=is_loopback):
-        note = "  # from this machine only" if is_loopback(address) else ""
-        lines.append(f"      - {address}{note}")
+    lines += [f"      - {line}" for line in _address_lines(addresses)]
     return "\n".join(lines)
+
+
+def _describe_relay(addresses: list[Multiaddr], identity: Identity, key: NetworkKey) -> str:
+    lines = [
+        f"Relay node {identity.peer_id}",
+        f"in the private network {key.fingerprint}",
+        "Nodes are reached through it with this in node.yaml:",
+        "connect_relay:",
+    ]
+    lines += [f"  - {line}" for line in _address_lines(addresses)]
+    return "\n".join(lines)
+
+
+def _address_lines(addresses: list[Multiaddr]) -> list[str]:
+    near = "  # from this machine only"
+    return [
+        f"{address}{near if is_loopback(address) else ''}" for address in sorted(addresses, key=is_loopback)
+    ]
 
 
 def _check_addresses(config: NodeConfig) -> None:
     """Refuse addresses of other transports before anything is written."""
-    for option, addresses in (("--listen", config.listen), ("--peer", config.peers)):
+    given = (("--listen", config.listen), ("--peer", config.peers), ("--connect-relay", config.connect_relay))
+    for option, addresses in given:
         for address in addresses:
             try:
                 tcp_endpoint(address)
             except AddressError as error:
                 raise ConfigError(f"{option}: {error}") from None
-
-
-def _refuse_later_features(config: NodeConfig) -> None:
-    later = "comes in a later version of Bethrou for Python"
-    if config.relay_mode:
-        raise ConfigError(f"--relay-mode: relaying for other members {later}; leave it out")
-    if config.connect_relay:
-        raise ConfigError(
-            f"--connect-relay: being reached through a relay {later}; leave it out and open a port for --listen"
-        )

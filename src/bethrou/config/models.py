@@ -25,8 +25,11 @@ from bethrou.config.fields import (
     PeerAddressField,
     PeerIdField,
     PositiveDuration,
+    RateField,
+    RelayAddressField,
     ResolverField,
     RuleField,
+    SizeField,
     StickyBy,
     StickyByField,
     Strategy,
@@ -130,6 +133,11 @@ class ExitEntry(Block):
     def peer_id(self) -> PeerId:
         """The exit's peer ID, from `id` or from an address."""
         return self._named()[0]
+
+    @property
+    def ways(self) -> tuple[Multiaddr, ...]:
+        """Every address at which it may be, the one through its relay last."""
+        return self.addrs if self.relay is None else (*self.addrs, self.relay.circuit())
 
     def _named(self) -> list[PeerId]:
         named = [self.id, *(address.peer_id for address in self.addrs)]
@@ -267,9 +275,28 @@ class NodeConfig(Block):
     tags: tuple[Label, ...] = Field(default=(), max_length=16)
     peers: tuple[PeerAddressField, ...] = Field(default=(), max_length=256)
     """Other nodes of the network, to which links are kept."""
+    connect_relay: tuple[RelayAddressField, ...] = Field(default=(), max_length=16)
+    """Relays through which this node can be reached, too."""
     relay_mode: bool = False
-    connect_relay: tuple[MultiaddrField, ...] = Field(default=(), max_length=16)
+    """Whether this node relays for other members; the `relay_...` fields say how much."""
+    no_exit: bool = False
+    """Whether this node carries no requests: it is a relay and nothing else."""
+    relay_reservations: int = Field(default=2048, ge=1, le=65536)
+    relay_circuits: int = Field(default=4096, ge=1, le=65536)
+    relay_circuits_per_peer: int = Field(default=1024, ge=1, le=65536)
+    relay_rate: RateField = 0
+    relay_circuit_rate: RateField = 0
+    relay_duration: Duration = 0.0
+    relay_data: SizeField = 0
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
     watch: bool = False
     """Obey node.yaml anew as soon as it changes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NodeConfig:
+        if self.no_exit and not self.relay_mode:
+            raise refuse(
+                "a node that is no exit (--no-exit) has nothing to do but to relay: say --relay-mode, too"
+            )
+        return self

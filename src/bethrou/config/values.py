@@ -26,6 +26,12 @@ _PLAIN = re.compile(_NUMBER, re.ASCII)
 _PORT = re.compile(r"\d{1,5}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
 
+_SIZE = re.compile(rf"({_NUMBER})\s*([kMGT]?)(i?)B?", re.ASCII)
+_SIZES = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4}
+
+MAX_SIZE = 1 << 62
+"""Largest number of bytes accepted."""
+
 _LABEL = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 
 SHOWN = 60
@@ -162,6 +168,19 @@ def parse_resolver(texts: Sequence[str]) -> ResolverChoice:
             raise ConfigError("system cannot be combined with other resolvers")
         return ResolverChoice(system=True)
     return ResolverChoice(tuple(parse_dns_server(text) for text in texts))
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes: `500000`, `500kB`, `1.5MB`, `10MiB` (units of 1,000, or of 1,024 with an i)."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{quoted(text, SHOWN)} is no number of bytes (write 500000, 500kB, 10MB or 10MiB)")
+    number, unit, binary = match.groups()
+    factor: int = (1024 if binary else 1000) ** _SIZES[unit]
+    size = float(number) * factor
+    if size > MAX_SIZE:
+        raise ConfigError(f"{quoted(text, SHOWN)} is more than anybody can count")
+    return round(size)
 
 
 def parse_label(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bethrou.net.addresses import tcp_endpoint
 from bethrou.net.host import Host
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
@@ -90,17 +89,6 @@ def addresses_to_tell(host: Host) -> tuple[Multiaddr, ...]:
     leads to it. Addresses that only this machine can use are told when there are no others, so that a network on one
     machine works.
     """
-    found = list(dict.fromkeys([*_seen_by_peers(host), *host.listen_addresses]))
+    found = list(dict.fromkeys([*host.seen_addresses, *host.listen_addresses]))
     far = [address for address in found if reach(address) < Reach.LINK_LOCAL]
     return tuple(far or [address for address in found if reach(address) is Reach.LOOPBACK])
-
-
-def _seen_by_peers(host: Host) -> list[Multiaddr]:
-    everywhere = {4: "0.0.0.0", 6: "::"}
-    ends = [tcp_endpoint(address) for address in host.bound_addresses]
-    return [
-        Multiaddr.tcp(str(address), port)
-        for address in sorted(host.observed.believed, key=str)
-        for bound, port in ends
-        if bound == everywhere[address.version]
-    ]

@@ -32,6 +32,15 @@ STAGGER = 0.25
 MAX_ADDRESSES = 32
 """Addresses of one peer that are tried."""
 
+HEAD_START = 1.0
+"""Seconds that addresses without a relay have before circuits are tried, too: a relay costs time and somebody's
+traffic. When none of them is left, circuits do not wait."""
+
+MAX_CIRCUITS = 8
+"""Circuits to one peer that are tried."""
+
+_BEFORE_CIRCUITS = round(HEAD_START / STAGGER)
+
 Result = TypeVar("Result")
 
 
@@ -160,22 +169,26 @@ async def race(
 ) -> Result:
     """Run `attempt` for each address, `STAGGER` seconds apart or as soon as all before have failed.
 
-    Returns the first result; any other goes to `discard`. Raises `DialError` with every address's reason. When it
-    returns or raises, no attempt is left running.
+    Circuits begin `HEAD_START` seconds later than the others. Returns the first result; any other goes to `discard`.
+    Raises `DialError` with every address's reason. When it returns or raises, no attempt is left running.
     """
     if not addresses:
         raise DialError("no address is known")
     failures: list[str] = []
-    waiting = list(addresses[:MAX_ADDRESSES])
+    waiting = _in_order(addresses)
+    loop = asyncio.get_running_loop()
+    circuits_from = loop.time() + HEAD_START
     running: set[asyncio.Task[Result]] = set()
     winner: asyncio.Task[Result] | None = None
     try:
         while waiting or running:
-            if waiting:
+            pause = circuits_from - loop.time() if waiting and waiting[0].is_circuit else 0.0
+            if waiting and (pause <= 0 or not running):
                 address = waiting.pop(0)
                 running.add(asyncio.create_task(attempt(address), name=f"dial {address}"))
+                pause = STAGGER
             done, _ = await asyncio.wait(
-                running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                running, timeout=pause if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 error = task.exception()
@@ -189,6 +202,14 @@ async def race(
         raise DialError("; ".join(failures))
     finally:
         await _end_losers(running, winner, discard)
+
+
+def _in_order(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+    """As many as are tried; circuits stand where their time has come if nothing fails."""
+    direct = [address for address in addresses if not address.is_circuit]
+    circuits = [address for address in addresses if address.is_circuit][:MAX_CIRCUITS]
+    direct = direct[: MAX_ADDRESSES - len(circuits)]
+    return [*direct[:_BEFORE_CIRCUITS], *circuits, *direct[_BEFORE_CIRCUITS:]]
 
 
 async def _end_losers(

@@ -15,14 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bethrou.errors import BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
+from bethrou.errors import AddressError, BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
 from bethrou.net import identify
-from bethrou.net.addresses import family_of, is_loopback, local_multiaddr, remote_multiaddr, tcp_endpoint
+from bethrou.net.addresses import is_loopback, remote_multiaddr, tcp_endpoint
 from bethrou.net.buffers import Buffers
-from bethrou.net.dialer import connect, leads_out, race
+from bethrou.net.circuits import Circuits
+from bethrou.net.dialer import connect, race
 from bethrou.net.interfaces import OwnAddresses
-from bethrou.net.link import Link, Upgraded
-from bethrou.net.listener import Acceptor, open_listening_socket
+from bethrou.net.link import CIRCUIT, DIRECT, Link, Upgraded
+from bethrou.net.listening import Listening
 from bethrou.net.negotiation import (
     NEGOTIATION_FAILED,
     InboundNegotiation,
@@ -122,12 +123,17 @@ class Host:
         """Done as soon as the peer has said what it is, or it is clear that it will not."""
         self._pushes: Counter[Link] = Counter()
         """Identify pushes that are being read."""
-        self._acceptors: list[Acceptor] = []
+        self.listening = Listening(loop, self._accepted, config.events.shortage)
+        """Its listening sockets."""
         self._handshakes = 0
         self._arriving: set[socket.socket] = set()
         """Accepted sockets whose task has not begun."""
         self._dials: set[asyncio.Task[Any]] = set()
         """Attempts under way to dial an address."""
+        self.circuits = Circuits(loop, self.links, self._dial_address)
+        """The ways to peers through relays."""
+        self._reservations: dict[PeerId, tuple[Multiaddr, ...]] = {}
+        """Where we can be reached through relays, by relay."""
         self._tasks = Tasks(loop)
         self._negotiations = TimeoutQueue(loop, NEGOTIATION_TIMEOUT)
         self._closing = False
@@ -142,14 +148,14 @@ class Host:
     def handle(self, protocol: str, handler: Handler) -> None:
         """Answer streams of `protocol`. Peers that are connected are told (identify push)."""
         self._handlers[protocol] = handler
-        self._tell_protocols()
+        self._tell_peers()
 
     def unhandle(self, protocol: str) -> None:
         """Answer such streams no more; those that are open stay with their handler."""
         if self._handlers.pop(protocol, None) is not None:
-            self._tell_protocols()
+            self._tell_peers()
 
-    def _tell_protocols(self) -> None:
+    def _tell_peers(self) -> None:
         for links in self.links.values():
             for link in links:
                 self._tasks.start(self._push_identify(link), f"identify push {link.peer_id.short}")
@@ -170,37 +176,12 @@ class Host:
 
     def listen(self, address: Multiaddr) -> Multiaddr:
         """Accept links on `address`; returns it with the port that was chosen. Raises `UserError`s."""
-        host, port = tcp_endpoint(address)
-        sock = open_listening_socket(host, port, family_of(address))
-        self._acceptors.append(Acceptor(self.loop, sock, self._accepted, self._events.shortage))
-        return local_multiaddr(sock)
+        return self.listening.open(address)
 
     @property
     def bound_addresses(self) -> list[Multiaddr]:
         """What its listening sockets are bound to, unspecified addresses as such."""
-        return [local_multiaddr(sock) for sock in self._listening]
-
-    def listening_socket(self, address: Multiaddr) -> socket.socket | None:
-        """A socket on which this host listens and from whose port the IP address `address` can be connected to."""
-        host = address.host
-        if host is None:
-            return None
-        family = family_of(address)
-        return next(
-            (sock for sock in self._listening if sock.family == family and leads_out(sock, host)), None
-        )
-
-    @property
-    def _listening(self) -> list[socket.socket]:
-        return [acceptor.socket for acceptor in self._acceptors if acceptor.socket.fileno() >= 0]
-
-    @property
-    def _listening_ports(self) -> set[int | None]:
-        return {address.tcp_port for address in self.bound_addresses}
-
-    @property
-    def _dial_beside(self) -> list[socket.socket]:
-        return self._listening if self._config.dial_from_listening_port else []
+        return self.listening.addresses
 
     @property
     def listen_addresses(self) -> list[Multiaddr]:
@@ -215,7 +196,28 @@ class Host:
                 found += [Multiaddr.tcp(str(ip), port) for ip in own]
             else:
                 found.append(address)
-        return list(dict.fromkeys(found))
+        circuits = [address for each in self._reservations.values() for address in each]
+        return list(dict.fromkeys(found + circuits))
+
+    @property
+    def seen_addresses(self) -> list[Multiaddr]:
+        """Where peers see this host, if it listens on all addresses: behind NAT nothing else leads to it."""
+        everywhere = {4: "0.0.0.0", 6: "::"}
+        ends = [tcp_endpoint(address) for address in self.bound_addresses]
+        return [
+            Multiaddr.tcp(str(address), port)
+            for address in sorted(self.observed.believed, key=str)
+            for bound, port in ends
+            if bound == everywhere[address.version]
+        ]
+
+    def reachable_through(self, relay: PeerId, addresses: Sequence[Multiaddr]) -> None:
+        """A relay makes circuits to us at these addresses (none: no more). Peers that are connected are told."""
+        before = self._reservations.pop(relay, ())
+        if addresses:
+            self._reservations[relay] = tuple(addresses)
+        if tuple(addresses) != before:
+            self._tell_peers()
 
     @property
     def own_candidates(self) -> list[Multiaddr]:
@@ -252,18 +254,18 @@ class Host:
 
     def stop_listening(self) -> None:
         """Accept no more links."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self.listening.close()
 
     async def close(self) -> None:
         """Close everything; afterwards no socket, stream or task of this host is left."""
         self._closing = True
         self.stop_listening()
         self._negotiations.close()
-        for links in list(self.links.values()):
-            for link in list(links):
-                link.close(_STOPPING)
+        open_links = [link for links in self.links.values() for link in links]
+        for link in sorted(open_links, key=lambda link: link.path != CIRCUIT):
+            link.close(_STOPPING)  # circuits first: their goodbyes go over the others
         await self._end_dials()
+        await self.circuits.close()
         await self._tasks.close()
         for sock in self._arriving:
             sock.close()
@@ -279,7 +281,10 @@ class Host:
         try:
             if self._closing:
                 raise LinkLost(_STOPPING)
-            transport = await connect(self.loop, address, self._dial_beside)
+            if address.is_circuit:
+                return await self._dial_circuit(peer, address)
+            beside = self.listening.sockets if self._config.dial_from_listening_port else ()
+            transport = await connect(self.loop, address, beside)
             upgraded = await self._upgrader.dial(transport, peer)
         except PeerError as error:
             raise type(error)(f"{address}: {error}") from None
@@ -290,6 +295,20 @@ class Host:
         finally:
             self._dials.discard(task)
         return self._start_link(transport, upgraded, address.without_peer())
+
+    async def _dial_circuit(self, peer: PeerId, address: Multiaddr) -> Link:
+        if address.relay is not None and address.relay.peer_id == self.peer_id:
+            raise AddressError(f"{address}: this is the relay itself")
+        circuit = await self.circuits.open(peer, address)
+        link: Link | None = None
+        try:
+            upgraded = await self._upgrader.dial(circuit.stream, peer)
+            link = self._start_link(circuit.stream, upgraded, circuit.remote, CIRCUIT)
+            link.closed.add_done_callback(lambda done: self.circuits.release(circuit))
+        finally:
+            if link is None:
+                self.circuits.release(circuit)
+        return link
 
     async def _end_dials(self) -> None:
         dials = list(self._dials)
@@ -312,18 +331,32 @@ class Host:
             transport, _ = await self.loop.connect_accepted_socket(ByteReader, sock)
             remote = remote_multiaddr(transport)
             configure_link(transport)
-            upgraded = await self._answer(transport, remote)
+            await self._upgrade_accepted(transport, remote, DIRECT)
+        except OSError:
+            sock.close()
+        finally:
+            self._handshakes -= 1
+
+    async def accept_circuit(self, stream: YamuxStream, remote: Multiaddr) -> None:
+        """Make a link of a stream that a relay has joined to somebody; its protocol has what was read too far."""
+        if self._closing or self._handshakes >= MAX_HANDSHAKES:
+            stream.reset(RESOURCE_LIMIT)
+            return
+        self._handshakes += 1
+        try:
+            await self._upgrade_accepted(stream, remote, CIRCUIT)
+        finally:
+            self._handshakes -= 1
+
+    async def _upgrade_accepted(self, transport: asyncio.Transport, remote: Multiaddr, path: str) -> None:
+        try:
+            upgraded = await self._upgrade_in_turn(transport, remote)
         except BethrouError as error:
             self._events.refused(remote, error)
             return
-        except OSError:
-            sock.close()
-            return
-        finally:
-            self._handshakes -= 1
-        self._start_link(transport, upgraded, remote)
+        self._start_link(transport, upgraded, remote, path)
 
-    async def _answer(self, transport: asyncio.Transport, remote: Multiaddr) -> Upgraded:
+    async def _upgrade_in_turn(self, transport: asyncio.Transport, remote: Multiaddr) -> Upgraded:
         expected = self.reversals.peer_at(remote)
         if expected is not None:
             return await self._upgrader.dial(transport, expected)
@@ -346,16 +379,19 @@ class Host:
             raise IdentityMismatch(f"{remote}: {found} answered instead of {peer}")
         return self._start_link(transport, upgraded, remote)
 
-    def _start_link(self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr) -> Link:
+    def _start_link(
+        self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr, path: str = DIRECT
+    ) -> Link:
         link = Link(
             self.loop,
             transport,
             upgraded,
-            buffers=self.buffers,
+            buffers=self.buffers.nested if path == CIRCUIT else self.buffers,
             budget=self.budget,
             remote=remote,
             on_stream=self._stream_opened,
             clock=self._config.clock,
+            path=path,
         )
         self.links.setdefault(link.peer_id, []).append(link)
         self._introductions[link] = self.loop.create_future()
@@ -403,7 +439,7 @@ class Host:
             if statement is not None:
                 link.statement = link.statement or statement  # what was pushed meanwhile is newer
                 self.observed.note(link.peer_id, statement.observed_addr)
-                if link.local is not None and link.local.tcp_port in self._listening_ports:
+                if self.listening.has(link.local):
                     self.mapped.note(link.peer_id, statement.observed_addr)
         except BethrouError:
             return  # the link is gone, or has no room for another stream

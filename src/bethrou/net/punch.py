@@ -69,7 +69,7 @@ async def _first(
 
 async def _dial(host: Host, peer: PeerId, address: Multiaddr, initiator: bool) -> None:
     """Connect, and make a link of what comes about. Failing is the usual outcome, and no news."""
-    listening = host.listening_socket(address)
+    listening = host.listening.socket_for(address)
     if listening is None:
         return
     with contextlib.suppress(BethrouError):

@@ -37,6 +37,9 @@ class Splice:
 
     `hold_fin_from_left`: seconds for which EOF from `left` is held back while `right` still sends: a peer that ends
     the whole stream at the first EOF (Go's `/bethrou/proxy/1.0.0`) would otherwise lose its answer.
+
+    `meter` is told of all bytes as they come, and whether from `left`; for as many seconds as it returns that side is
+    not read.
     """
 
     __slots__ = (
@@ -47,6 +50,7 @@ class Splice:
         "_hold",
         "_left",
         "_loop",
+        "_meter",
         "_right",
         "last_activity",
     )
@@ -67,8 +71,10 @@ class Splice:
         left_lost: bool = False,
         right_lost: bool = False,
         hold_fin_from_left: float | None = None,
+        meter: Callable[[bool, int], float] | None = None,
     ) -> None:
         self._loop = loop
+        self._meter = meter
         self._finished: Callable[[SpliceEnd], None] | None = finished
         self._hold = hold_fin_from_left
         self._held_timer: asyncio.TimerHandle | None = None
@@ -112,6 +118,14 @@ class Splice:
 
     # -- what the sides tell ----------------------------------------------------------------------------------------
 
+    def measure(self, side: _Side, size: int) -> None:
+        """`side` has received so many bytes: read no more of it for a while if the meter says so."""
+        assert self._meter is not None
+        delay = self._meter(side is self._left, size)
+        if delay > 0:
+            side.stop(_METERED)
+            self._loop.call_later(delay, self._go_on, side)
+
     def ended(self, side: _Side) -> None:
         """`side` has sent all it had."""
         if side.ended:
@@ -148,6 +162,10 @@ class Splice:
     @property
     def _both_ended(self) -> bool:
         return self._left.ended and self._right.ended
+
+    def _go_on(self, side: _Side) -> None:
+        if self._finished is not None:
+            side.go_on(_METERED)
 
     def _release_fin(self) -> None:
         if self._held_timer is None:
@@ -197,10 +215,13 @@ class Splice:
             finished(end)
 
 
+_METERED, _CONGESTED = 1, 2  # why a side is not read: its allowance is used up; the other side is full
+
+
 class _Side(asyncio.BaseProtocol):
     """What both kinds of side share: one transport's protocol."""
 
-    __slots__ = ("ended", "last_received", "lost", "other", "received", "splice", "transport")
+    __slots__ = ("_stopped", "ended", "last_received", "lost", "other", "received", "splice", "transport")
 
     other: _Side
 
@@ -211,6 +232,7 @@ class _Side(asyncio.BaseProtocol):
         self.last_received = splice.last_activity
         self.ended = False
         self.lost = False
+        self._stopped = 0
 
     def forward(self, data: bytes | memoryview) -> None:
         self.received += len(data)
@@ -218,6 +240,20 @@ class _Side(asyncio.BaseProtocol):
         other = self.other
         if not other.lost:
             other.transport.write(data)
+        if self.splice._meter is not None:
+            self.splice.measure(self, len(data))
+
+    def stop(self, reason: int) -> None:
+        """Do not read this side, for one more reason."""
+        if not self.lost:
+            self._stopped |= reason
+            self.transport.pause_reading()
+
+    def go_on(self, reason: int) -> None:
+        """A reason is gone: read on if there is no other."""
+        self._stopped &= ~reason
+        if not self.lost and not self._stopped:
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         self.splice.ended(self)
@@ -227,12 +263,10 @@ class _Side(asyncio.BaseProtocol):
         self.splice.lost(self, exc)
 
     def pause_writing(self) -> None:
-        if not self.other.lost:
-            self.other.transport.pause_reading()
+        self.other.stop(_CONGESTED)
 
     def resume_writing(self) -> None:
-        if not self.other.lost:
-            self.other.transport.resume_reading()
+        self.other.go_on(_CONGESTED)
 
 
 class _StreamSide(_Side, asyncio.Protocol):

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bethrou.events import (
+    CircuitEnded,
     DescriptorsShort,
     DialFailed,
     Event,
     ExitChanged,
     LinkClosed,
     LinkOpened,
+    RelayLost,
+    RelayReserved,
     RequestEnded,
     StrangerRefused,
 )
@@ -79,6 +82,9 @@ class EventLog:
             ExitChanged: self._exit_changed,
             StrangerRefused: self._stranger_refused,
             DescriptorsShort: self._descriptors_short,
+            RelayReserved: self._relay_reserved,
+            RelayLost: self._relay_lost,
+            CircuitEnded: self._circuit_ended,
         }
 
     def __call__(self, event: Event) -> None:
@@ -163,6 +169,37 @@ class EventLog:
         else:
             write = self._log.info if said is not None and said.loud else self._log.debug
             write("file descriptors are there again: new connections are accepted", listener=event.service)
+
+    def _relay_reserved(self, event: RelayReserved) -> None:
+        self._away.pop(event.relay, None)
+        self._log.info(
+            "reachable through relay", relay=event.relay[-_PEER_END:], addresses=", ".join(event.addresses)
+        )
+
+    def _relay_lost(self, event: RelayLost) -> None:
+        said, now = self._away.get(event.relay), self._clock()
+        news = said is None or said.is_news(event.reason, now)
+        if news:
+            self._away[event.relay] = _Said(event.reason, now)
+        write = self._log.warning if news else self._log.debug
+        write(
+            "not reachable through relay" if said is None else "still not reachable through relay",
+            relay=event.relay[-_PEER_END:],
+            reason=_cut(event.reason),
+            next_attempt=f"{event.retry_in:.1f} s",
+        )
+
+    def _circuit_ended(self, event: CircuitEnded) -> None:
+        fields: dict[str, Any] = {"reason": _cut(event.reason)} if event.reason else {}
+        self._log.info(
+            "circuit",
+            source=event.source[-_PEER_END:],
+            target=event.target[-_PEER_END:],
+            sent=event.sent,
+            received=event.received,
+            seconds=round(event.seconds, 3),
+            **fields,
+        )
 
 
 def _cut(text: str) -> str:

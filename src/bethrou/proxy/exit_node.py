@@ -68,7 +68,7 @@ _VERSIONS = {
 
 
 @dataclass(eq=False, slots=True)
-class _Request:
+class Request:
     """One request under way. Thousands may be open and idle: nothing is kept that is not needed."""
 
     peer: str
@@ -102,7 +102,7 @@ class ExitNode:
         self._request_limits = TimeoutQueue(loop, REQUEST_TIMEOUT)
         self._dial_limits = TimeoutQueue(loop, DIAL_TIMEOUT)
         self._young = TimeoutQueue(loop, KEEP_ALIVE_AFTER)
-        self._requests: set[_Request] = set()
+        self._requests: set[Request] = set()
         for protocol, version in _VERSIONS.items():
             host.handle(protocol, partial(self._take, version))
         host.handle(PING_PROTOCOL, _serve_ping)
@@ -113,7 +113,7 @@ class ExitNode:
         return len(self._requests)
 
     @property
-    def requests(self) -> Collection[_Request]:
+    def requests(self) -> Collection[Request]:
         """The requests being carried."""
         return self._requests
 
@@ -140,7 +140,7 @@ class ExitNode:
     def _take(self, version: _Version, link: Link, stream: YamuxStream, surplus: bytes) -> None:
         reader = ByteReader(stream)
         stream.set_protocol(reader)
-        request = _Request(str(link.peer_id), self._loop.time())
+        request = Request(str(link.peer_id), self._loop.time())
         self._requests.add(request)
         self._state.streams = len(self._requests)
         messages = version.make_reader()
@@ -158,7 +158,7 @@ class ExitNode:
 
     def _admit(
         self,
-        request: _Request,
+        request: Request,
         stream: YamuxStream,
         reader: ByteReader,
         version: _Version,
@@ -184,14 +184,14 @@ class ExitNode:
         if dialing:
             stream.write(dialing)
 
-    def _refuse(self, request: _Request, stream: YamuxStream, version: _Version, error: RequestError) -> None:
+    def _refuse(self, request: Request, stream: YamuxStream, version: _Version, error: RequestError) -> None:
         stream.write(version.encode_answer(Refused(error.failure, str(error))))
         stream.close()
         self._ended(request, error.failure.value, str(error))
 
     async def _serve(
         self,
-        request: _Request,
+        request: Request,
         stream: YamuxStream,
         reader: ByteReader,
         version: _Version,
@@ -237,14 +237,14 @@ class ExitNode:
         except TimeoutError:
             raise RequestError(Failure.TIMEOUT, f"no answer within {DIAL_TIMEOUT:.0f} s") from None
 
-    def _forget_early(self, request: _Request) -> None:
+    def _forget_early(self, request: Request) -> None:
         if request.early:
             self._waiting.remove(request.early)
             request.early = 0
 
     def _join(
         self,
-        request: _Request,
+        request: Request,
         stream: YamuxStream,
         reader: ByteReader,
         transport: asyncio.Transport,
@@ -269,14 +269,14 @@ class ExitNode:
             right_lost=early.lost,
         )
 
-    def _splice_ended(self, request: _Request, end: SpliceEnd) -> None:
+    def _splice_ended(self, request: Request, end: SpliceEnd) -> None:
         if end.error is None:
             self._ended(request, "ok", "", end)
         else:
             who = "client" if end.failed_side == "left" else "destination"
             self._ended(request, "aborted", f"{who}: {end.error}", end)
 
-    def _ended(self, request: _Request, result: str, reason: str, end: SpliceEnd | None = None) -> None:
+    def _ended(self, request: Request, result: str, reason: str, end: SpliceEnd | None = None) -> None:
         self._requests.discard(request)
         self._young.stop(request)
         self._state.streams = len(self._requests)

@@ -1,8 +1,7 @@
 """The client's exits: a bounded number of links to the best of those that are known, for ever.
 
 Exits may be known by the thousand; the pool keeps links to `size` of them, more when load or trouble asks for it. Whom
-to dial next is the roster's decision (roster.py), how an exit is the health record's (health.py); what happens on a
-link is in exit_link.py. Here they are put together:
+to dial next is in roster.py, how an exit is in health.py, what happens on a link in exit_link.py and better_path.py.
 
 - Until the first link is up, up to 16 exits are dialled at a time, and then as many as links are missing.
 - An exit that fails or is lost is dialled again for ever, ever more rarely; others take its place meanwhile. Those that
@@ -20,8 +19,9 @@ from dataclasses import dataclass
 from bethrou.errors import DialError
 from bethrou.events import DialFailed, Emit, ExitChanged
 from bethrou.net.host import Host
-from bethrou.net.link import Link
+from bethrou.net.link import CIRCUIT, Link
 from bethrou.net.tasks import Tasks
+from bethrou.proxy.better_path import better_link, retire
 from bethrou.proxy.candidates import ANY_EXIT, Candidate, Scope
 from bethrou.proxy.exit import DISCOVERED, Exit, ExitAddress
 from bethrou.proxy.exit_link import follow_state
@@ -288,7 +288,8 @@ class Pool:
                 self._dials.pop(exit_, None)
         up_since = self._loop.time()
         try:
-            await self._use(exit_, link)
+            while (better := await self._use(exit_, link)) is not None:
+                link = better
         finally:
             self._dials.pop(exit_, None)
             self._link_over(exit_, link, up_since)
@@ -348,12 +349,14 @@ class Pool:
 
     # -- one link ---------------------------------------------------------------------------------------------------
 
-    async def _use(self, exit_: Exit, link: Link) -> None:
-        listening: asyncio.Task[None] | None = None
+    async def _use(self, exit_: Exit, link: Link) -> Link | None:
+        """Have requests go over `link` until it is gone, or until there is a better one."""
+        helpers: list[asyncio.Task[None] | asyncio.Task[Link]] = []
+        better: Link | None = None
         try:
             statement = await self._host.statement_of(link)
             if not link.alive:
-                return
+                return None
             now = self._loop.time()
             exit_.link, exit_.said = link, None
             self.linked[str(exit_.peer)] = exit_
@@ -363,17 +366,26 @@ class Pool:
             )
             self._judge(exit_, exit_.health.link_up(now, link.round_trip))
             self._good(exit_.peer, link.remote)
-            listening = self._tasks.start(
-                follow_state(link, statement, lambda said: self._says(exit_, link, said)),
-                f"state of {exit_.peer.short}",
-            )
+            said = follow_state(link, statement, lambda said: self._says(exit_, link, said))
+            helpers.append(self._tasks.start(said, f"state of {exit_.peer.short}"))
             self._trim()
             self._fill()
-            await asyncio.shield(link.closed)
+            if link.path != CIRCUIT:
+                await asyncio.shield(link.closed)
+                return None
+            way = better_link(self._host, link, lambda: exit_.address.addresses, self._rng)
+            searching = self._tasks.start(way, f"direct way to {exit_.peer.short}")
+            helpers.append(searching)
+            await asyncio.wait([link.closed, searching], return_when=asyncio.FIRST_COMPLETED)
+            better = searching.result() if searching.done() else None
+            return better
         finally:
-            if listening is not None:
-                listening.cancel()
-            if link.alive:
+            for helper in helpers:
+                helper.cancel()
+            if better is not None:
+                link.on_round_trip = None
+                self._tasks.start(retire(link), f"former link to {exit_.peer.short}")
+            elif link.alive:
                 link.close()
 
     def _link_over(self, exit_: Exit, link: Link, up_since: float) -> None:

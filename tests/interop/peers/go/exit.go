@@ -42,9 +42,18 @@ func runExit(stop context.Context, h host.Host, o options) error {
 		emit(line)
 	})
 
+	if o.relay != "" {
+		if err := relayForOthers(h, o.relay); err != nil {
+			return err
+		}
+	}
 	emit(object{"event": "listening", "addrs": addresses(h), "id": h.ID().String(), "libp2p": libp2pVersion()})
 	if o.discoverAddress != "" {
 		go answerRequests(stop, h, o)
+	}
+
+	if o.connectRelay != "" {
+		go reserve(stop, h, o.connectRelay)
 	}
 
 	ended := make(chan struct{})

@@ -43,6 +43,7 @@ type object = map[string]any
 type options struct {
 	psk, seed, mode, security, limits string
 	listen, dial                      string
+	relay, connectRelay               string
 	earlyMuxer                        bool
 	discoverAddress, discoverTopic    string
 	discoverTimeout                   float64 // seconds
@@ -67,6 +68,8 @@ func main() {
 	flags.BoolVar(&o.earlyMuxer, "early-muxer", true, "negotiate the muxer inside the security handshake")
 	flags.StringVar(&o.listen, "listen", "", "multiaddrs to listen on, separated by commas")
 	flags.StringVar(&o.dial, "dial", "", "multiaddrs of the peer to dial, separated by commas (client)")
+	flags.StringVar(&o.relay, "relay", "", "relay for others: default (limits) or unlimited (exit)")
+	flags.StringVar(&o.connectRelay, "connect-relay", "", "multiaddr of a relay to be reached through (exit)")
 	flags.StringVar(&o.discoverAddress, "discover-address", "", "the Redis server: a URL, or host:port")
 	flags.StringVar(&o.discoverTopic, "discover-topic", "", "topic of discovery (exit: its peer ID by default)")
 	flags.Float64Var(&o.discoverTimeout, "discover-timeout", 10, "seconds in which exits are discovered (client)")
