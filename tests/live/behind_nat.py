@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 from bethrou.net.link import DIRECT
+from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
 from live.applications import application
-from live.members import Client, running_client, running_node
+from live.members import Client, Node, running_client, running_node
 from live.namespaces import Call, Namespace, Result
 from live.targets import echo, target
 from live.waiting import until
@@ -27,19 +28,37 @@ async def on(call: Call, context: AbstractAsyncContextManager[Result]) -> AsyncI
         await call(context.__aexit__(None, None, None))  # type: ignore[arg-type]
 
 
+class RelayInThere:
+    """A relay of ours with a public address."""
+
+    def __init__(self, call: Call, node: Node, host: str) -> None:
+        self.address = f"/ip4/{host}/tcp/4001/p2p/{node.app.host.peer_id}"
+        self._call = call
+        self._node = node
+
+    async def told(self, peer: str, protocol: str) -> None:
+        """Wait until a peer has told that it answers `protocol`."""
+
+        def lists() -> bool:
+            links = self._node.app.host.links.get(PeerId.parse(peer), [])
+            return any(link.statement and protocol in link.statement.protocols for link in links)
+
+        await self._call(until(lists))
+
+
 @contextlib.asynccontextmanager
-async def relay_at(place: Namespace, key: NetworkKey) -> AsyncIterator[str]:
-    """A relay of ours with a public address; where it is."""
+async def relay_at(place: Namespace, key: NetworkKey) -> AsyncIterator[RelayInThere]:
+    """A relay for the length of a block."""
     with place.loop() as call:
         async with on(call, running_node(key, listen=LISTEN, relay_mode=True, no_exit=True)) as node:
-            yield f"/ip4/{place.address}/tcp/4001/p2p/{node.app.host.peer_id}"
+            yield RelayInThere(call, node, place.address)
 
 
 @contextlib.asynccontextmanager
-async def exit_at(place: Namespace, key: NetworkKey, relay: str) -> AsyncIterator[str]:
+async def exit_at(place: Namespace, key: NetworkKey, relay: RelayInThere) -> AsyncIterator[str]:
     """An exit of ours that is reached through `relay`; its peer ID."""
     with place.loop() as call:
-        async with on(call, running_node(key, listen=LISTEN, connect_relay=[relay])) as node:
+        async with on(call, running_node(key, listen=LISTEN, connect_relay=[relay.address])) as node:
             await call(until(lambda: any(each.is_circuit for each in node.app.host.listen_addresses)))
             yield str(node.app.host.peer_id)
 
@@ -79,11 +98,11 @@ class ClientInThere:
 
 @contextlib.asynccontextmanager
 async def client_at(
-    place: Namespace, key: NetworkKey, relay: str, exit_: str
+    place: Namespace, key: NetworkKey, relay: RelayInThere, exit_: str
 ) -> AsyncIterator[ClientInThere]:
     """A client of ours that knows of one exit, behind `relay`; requests can be sent to it."""
     with place.loop() as call:
-        address = f"{relay}/p2p-circuit/p2p/{exit_}"
+        address = f"{relay.address}/p2p-circuit/p2p/{exit_}"
         async with on(call, running_client(key, [address])) as client:
             yield ClientInThere(call, client)
 

@@ -73,6 +73,11 @@ class Namespace:
         """Run a short command in here; what it printed. Raises CalledProcessError."""
         return subprocess.run(self.command(*argv), check=True, capture_output=True, text=True).stdout
 
+    def shut(self, device: str = "eth0") -> None:
+        """Drop whatever comes in at `device` and answers nothing that was sent: a firewall without NAT."""
+        rule = f"-A INPUT -i {device} -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP"
+        self.run("iptables", "-w", *rule.split())
+
     def within(self, function: Callable[[], Result]) -> Result:
         """Call `function` in a thread in here: sockets that it makes stay in here, whoever uses them."""
 
@@ -129,10 +134,10 @@ class Home(Namespace):
         for rule in (
             "-t nat -A POSTROUTING -o wan -p tcp -j MASQUERADE " + " ".join(nat.value),
             "-t nat -A POSTROUTING -o wan -j MASQUERADE",
-            "-A INPUT -i wan -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP",
             "-A FORWARD -i wan -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP",
         ):
             self.run("iptables", "-w", *rule.split())
+        self.shut("wan")
 
     def member(self) -> Namespace:
         """One more machine behind this box: 10.0.0.2, 10.0.0.3, ..."""
