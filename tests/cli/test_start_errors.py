@@ -67,8 +67,23 @@ def test_an_option_that_is_none_is_refused_with_a_hint(tmp_path: Path) -> None:
         (["--identity", "/"], "/: cannot be read"),
         (["--discover"], "--discover: discovery through Redis comes in a later version"),
         (["--discover=true", "--discover-address", "redis://x:1"], "--discover: "),
-        (["--relay-mode"], "--relay-mode: "),
-        (["--connect-relay", f"/ip4/127.0.0.1/tcp/1/p2p/{ID}"], "--connect-relay: "),
+        (
+            ["--no-exit"],
+            "a node that is no exit (--no-exit) has nothing to do but to relay: say --relay-mode",
+        ),
+        (["--connect-relay", "/ip4/127.0.0.1/tcp/1"], "--connect-relay: "),
+        (
+            ["--connect-relay", f"{EXIT}/p2p-circuit/p2p/{ID}"],
+            "the relay's own address, without /p2p-circuit",
+        ),
+        (["--connect-relay", f"/ip4/127.0.0.1/udp/1/quic-v1/p2p/{ID}"], "--connect-relay: "),
+        (["--relay-mode", "--relay-rate", "fast"], "--relay-rate: "),
+        (
+            ["--relay-mode", "--relay-circuit-rate", "1kB"],
+            "--relay-circuit-rate: must be 0 (no limit) or at least",
+        ),
+        (["--relay-mode", "--relay-circuits", "0"], "--relay-circuits: must be at least 1"),
+        (["--relay-mode", "--relay-duration", "-1s"], "--relay-duration: "),
     ],
 )
 def test_what_a_node_refuses(folder: Path, options: list[str], message: str) -> None:
@@ -118,7 +133,10 @@ def test_a_password_on_the_command_line_is_warned_of_and_not_repeated(folder: Pa
             {"discovery": {"enabled": True, "address": "redis://u:hunter2@x"}},
             "client.yaml: discovery.enabled: ",
         ),
-        ({"nodes": [{"id": ID, "relay": EXIT}]}, "client.yaml: nodes[0].relay: "),
+        (
+            {"nodes": [{"id": ID, "relay": f"/ip4/1.2.3.4/udp/4000/quic-v1/p2p/{ID}"}]},
+            "client.yaml: nodes[0].relay: ",
+        ),
         (
             {"nodes": [{"addrs": [f"/ip4/1.2.3.4/udp/4000/quic-v1/p2p/{ID}"]}]},
             "client.yaml: nodes[0].addrs: ",

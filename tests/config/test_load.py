@@ -5,6 +5,7 @@ import pytest
 
 from bethrou.config import (
     ClientConfig,
+    ExitEntry,
     HostPort,
     LogFormat,
     LogLevel,
@@ -326,6 +327,9 @@ def test_a_nodes_options_are_parsed() -> None:
         ({"name": "a b"}, '--name: "a b" must have 1 to 64 characters'),
         ({"log": {"level": "x"}}, '--log-level: "x" is not one of'),
         ({"connect_relay": ["nonsense"]}, "--connect-relay: 'nonsense' is no multiaddr"),
+        ({"relay_rate": "10 parsecs"}, '--relay-rate: "10 parsecs" is no number of bytes'),
+        ({"relay_circuits": "many"}, "--relay-circuits: must be a whole number"),
+        ({"relay_data": True}, "--relay-data: must be a number of bytes"),
         ({"grace": -1}, "--grace: "),
         ({"grace": float("nan")}, "--grace: must be a finite duration"),
         ({"grace": True}, "--grace: must be a duration"),
@@ -342,3 +346,18 @@ def test_a_configuration_is_frozen() -> None:
     config = node_config({})
     with pytest.raises(ValueError, match="frozen"):
         config.grace = 5  # type: ignore[misc]
+
+
+def test_what_a_relay_may_carry() -> None:
+    config = node_config(
+        {"relay_mode": True, "relay_rate": "10MB", "relay_circuit_rate": 65536, "relay_duration": "2m"}
+    )
+    assert (config.relay_rate, config.relay_circuit_rate, config.relay_duration) == (10_000_000, 65_536, 120)
+    assert (config.relay_data, config.relay_reservations) == (0, 2048)
+
+
+def test_the_ways_to_an_exit_end_with_its_relay() -> None:
+    relay = f"/ip4/198.51.100.10/tcp/4000/p2p/{ID_A}"
+    entry = ExitEntry.model_validate({"id": ID_B, "addrs": ["/ip4/192.0.2.1/tcp/1"], "relay": relay})
+    assert [str(address) for address in entry.ways] == ["/ip4/192.0.2.1/tcp/1", f"{relay}/p2p-circuit"]
+    assert ExitEntry.model_validate({"id": ID_B, "relay": relay}).ways[0].is_circuit

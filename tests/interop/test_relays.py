@@ -178,3 +178,35 @@ async def test_their_client_dials_the_circuit_again(peers: Peers, key: NetworkKe
         payload = Payload(MIB, seed=3)
         answer = await fetched(peer, source(payload), MIB)
         assert (answer["received"], answer["received_sha256"]) == (MIB, payload.sha256), answer
+
+
+# -- js --------------------------------------------------------------------------------------------------------------
+
+
+async def test_our_client_and_a_js_exit_behind_our_relay(peers: Peers, key: NetworkKey) -> None:
+    async with running_node(key, relay_mode=True, no_exit=True) as relay:
+        exit_ = await peers.exit("js", "--connect-relay", relay.address)
+        await until(lambda: exit_.identity.peer_id in relay.app.host.links)
+        async with running_client(key, [through(relay.address, exit_.id)]) as client:
+            assert client.link_to(exit_.id).path == CIRCUIT
+            await bulk_passes(client)
+
+
+async def test_a_js_client_and_our_exit_behind_our_relay(peers: Peers, key: NetworkKey) -> None:
+    async with (
+        running_node(key, relay_mode=True) as relay,
+        running_node(key, connect_relay=[relay.address]) as node,
+    ):
+        await reserved(node)
+        await their_client_works(peers, "js", relay.address, node)
+
+
+async def test_our_client_and_our_exit_behind_a_js_relay(peers: Peers, key: NetworkKey) -> None:
+    relay = await peers.exit("js", "--relay", "unlimited")
+    async with running_node(key, connect_relay=[relay.address]) as node:
+        addresses = await reserved(node)
+        async with running_client(
+            key, [[f"{each}/p2p/{node.app.host.peer_id}" for each in addresses]]
+        ) as client:
+            assert client.link_to(str(node.app.host.peer_id)).path == CIRCUIT
+            await bulk_passes(client)

@@ -367,8 +367,11 @@ async def test_a_relay_that_drains_keeps_what_is_there() -> None:
         near, far = await open_ends(link, hidden)
         near.write(b"on it goes")
         await arrives(far, 10)
-        assert not relay.service.idle_for(10)
-        assert relay.service.idle_for(0)
+        assert not relay.service.idle_for(0.2)
+        await until(lambda: relay.service.idle_for(0.2))  # although the two ends ping each other
+        near.write(noise(10_000))
+        await arrives(far, 10_010)
+        assert not relay.service.idle_for(0.2)
 
 
 async def test_a_relay_that_stops_says_so_in_its_events() -> None:

@@ -5,12 +5,15 @@ import pytest
 
 from bethrou.config import LogFormat, LogLevel
 from bethrou.events import (
+    CircuitEnded,
     DescriptorsShort,
     DialFailed,
     Event,
     ExitChanged,
     LinkClosed,
     LinkOpened,
+    RelayLost,
+    RelayReserved,
     RequestEnded,
     StrangerRefused,
 )
@@ -189,3 +192,31 @@ def test_one_line_for_each_change_of_an_exit_that_is_connected() -> None:
         "failed a request: RST",
     )
     assert well["event"] == "exit is well again"
+
+
+def test_a_circuit_is_one_line() -> None:
+    circuit = CircuitEnded(PEER, OTHER, "the relay's limit of 60 s is reached", 10, 20, 60.00001)
+    (line,) = Lines(NODE_WORDS).tell(circuit)
+    assert line == {
+        "level": "info",
+        "event": "circuit",
+        "source": PEER[-8:],
+        "target": OTHER[-8:],
+        "sent": 10,
+        "received": 20,
+        "seconds": 60.0,
+        "reason": "the relay's limit of 60 s is reached",
+    }
+    (line,) = Lines(NODE_WORDS).tell(CircuitEnded(PEER, OTHER, "", 10, 20, 1.0))
+    assert "reason" not in line
+
+
+def test_a_relay_that_stays_away_is_told_once_and_then_rarely() -> None:
+    lines = Lines(NODE_WORDS)
+    away = RelayLost(PEER, "refused", 2.0)
+    assert [line["event"] for line in lines.tell(away, away)] == ["not reachable through relay"]
+    assert lines.tell(away, after=10) == []
+    assert [line["event"] for line in lines.tell(away, after=60)] == ["still not reachable through relay"]
+    (line,) = lines.tell(RelayReserved(PEER, ("/ip4/192.0.2.1/tcp/1",)))
+    assert line["addresses"] == "/ip4/192.0.2.1/tcp/1"
+    assert [line["event"] for line in lines.tell(away)] == ["not reachable through relay"]

@@ -40,8 +40,8 @@ class ControlOfNode:
         self._stop = stop
         self._read = read
         self._started = loop.time()
-        self._since: dict[str, float] = {}
-        """When each member's link came up, in the loop's seconds, by the member's address."""
+        self._since: dict[tuple[str, str], float] = {}
+        """When each member's link came up, in the loop's seconds, by the member and its address."""
         feed.subscribe(self._note)
 
     def status(self) -> StatusSnapshot:
@@ -115,14 +115,14 @@ class ControlOfNode:
     def _note(self, event: Event) -> None:
         match event:
             case LinkOpened():
-                self._since[event.address] = self._loop.time()
+                self._since[event.peer, event.address] = self._loop.time()
             case LinkClosed():
-                self._since.pop(event.address, None)
+                self._since.pop((event.peer, event.address), None)
 
     def _member(self, link: Link, streams: int) -> MemberSnapshot:
-        address = str(link.remote)
+        peer, address = str(link.peer_id), str(link.remote)
         return MemberSnapshot(
-            id=str(link.peer_id),
+            id=peer,
             address=address,
             path=link.path,
             agent="" if link.statement is None else link.statement.agent_version,
@@ -130,5 +130,5 @@ class ControlOfNode:
             round_trip=link.round_trip,
             sent=link.bytes_sent,
             received=link.bytes_received,
-            seconds=self._loop.time() - self._since.get(address, self._started),
+            seconds=self._loop.time() - self._since.get((peer, address), self._started),
         )

@@ -29,7 +29,7 @@ from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
 
 _ANY_PORT = Multiaddr.parse("/ip4/0.0.0.0/tcp/0")
-"""Where a client listens: only what it has asked for through a relay comes there."""
+"""Where a client listens: only those with whom it punches a hole are told."""
 
 
 class RunningClient:
@@ -63,6 +63,7 @@ class RunningClient:
                 AGENT,
                 host_events(emit),
                 dial_from_listening_port=config.punch,
+                tells_addresses=False,
             ),
         )
         self.pool = Pool(

@@ -94,6 +94,8 @@ class HostConfig:
     dial_from_listening_port: bool = False
     """Whether to dial from the port that is listened on, where that can be done: peers then see, and tell us, where a
     NAT puts this port, and holes can be punched."""
+    tells_addresses: bool = True
+    """Whether peers are told where this host listens (identify)."""
 
 
 class Host:
@@ -372,11 +374,10 @@ class Host:
         upgrade = self._upgrader.dial(transport, peer) if initiator else self._upgrader.accept(transport)
         upgraded = await upgrade
         found = upgraded.session.peer_id
-        if found != peer or self._closing:
+        if self._closing or found != peer:
             transport.abort()
-            if self._closing:
-                raise LinkLost(_STOPPING)
-            raise IdentityMismatch(f"{remote}: {found} answered instead of {peer}")
+            stranger = IdentityMismatch(f"{remote}: {found} answered instead of {peer}")
+            raise LinkLost(_STOPPING) if self._closing else stranger
         return self._start_link(transport, upgraded, remote)
 
     def _start_link(
@@ -454,7 +455,8 @@ class Host:
     def statement(self, link: Link) -> Identify:
         """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""
         local_peer = is_loopback(link.remote)
-        addresses = [address for address in self.listen_addresses if local_peer or not is_loopback(address)]
+        listening = self.listen_addresses if self._config.tells_addresses else []
+        addresses = [address for address in listening if local_peer or not is_loopback(address)]
         record = PeerRecord(self.peer_id, self._config.time_ns(), tuple(addresses)) if addresses else None
         return Identify(
             public_key=self._config.identity.public_key,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -120,7 +119,7 @@ class Link(asyncio.BufferedProtocol):
         self._ping_value = 0
         self._ping_pending = False
         self._patience = PING_TIMEOUT
-        self._round_trips: deque[float] = deque([upgraded.round_trip], maxlen=_ROUND_TRIPS)
+        self._round_trips: tuple[float, ...] = (upgraded.round_trip,)  # a deque takes more than half a KiB
         self._median = upgraded.round_trip
         self._pongs = 0
         self._stalled: dict[YamuxStream, float] = {}
@@ -249,7 +248,7 @@ class Link(asyncio.BufferedProtocol):
             return
         self._ping_pending = False
         self._patience = PING_TIMEOUT
-        self._round_trips.append(self._clock() - self._ping_clock)
+        self._round_trips = (*self._round_trips[1 - _ROUND_TRIPS :], self._clock() - self._ping_clock)
         self._median = statistics.median(self._round_trips)
         self._pongs += 1
         self._muxer.round_trip = min(self._muxer.round_trip, self._round_trips[-1])

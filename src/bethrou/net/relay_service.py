@@ -58,6 +58,9 @@ MAX_REQUESTS = 1024
 MAX_REQUESTS_OF_LINK = 64
 """Requests under way, in all and of one link; more are reset. A client dials 16 exits at a time."""
 
+CHATTER = 2048
+"""Bytes on a circuit that mean nothing: the two ends ping each other every few seconds."""
+
 MAX_ADDRESSES = 8
 """Addresses of ours that a reservation names."""
 
@@ -74,6 +77,17 @@ class _Circuit:
     timer: asyncio.TimerHandle | None = None
     carried: tuple[int, int] = (0, 0)
     """Bytes to and from the target, as far as they are counted."""
+    noted: tuple[int, float] = (0, 0.0)
+    """Bytes in all, and when, as of the last time that they had become many more."""
+
+    def quiet_since(self, now: float) -> float:
+        """Since when next to nothing has passed, as far as somebody has looked; it is busy while it is opened."""
+        if self.splice is None:
+            return now
+        passed = self.splice.bytes_from_left + self.splice.bytes_from_right
+        if passed - self.noted[0] > CHATTER:
+            self.noted = (passed, now)
+        return self.noted[1]
 
 
 class RelayService:
@@ -116,12 +130,10 @@ class RelayService:
         return len(self._circuits)
 
     def idle_for(self, seconds: float) -> bool:
-        """Whether no circuit has moved a byte for `seconds`; those that are being opened count as moving."""
+        """Whether all circuits have been quiet for `seconds`, as far as somebody has looked."""
         now = self._loop.time()
-        return all(
-            circuit.splice is not None and now - circuit.splice.last_activity >= seconds
-            for circuit in self._circuits
-        )
+        quiet = [now - circuit.quiet_since(now) for circuit in self._circuits]
+        return min(quiet, default=seconds) >= seconds
 
     def drain(self) -> None:
         """Take no new reservations and circuits."""
@@ -308,7 +320,9 @@ class RelayService:
         circuit.carried = (there + size, back) if to_target else (there, back + size)
         if self.limits.data and max(circuit.carried) > self.limits.data:
             reason = f"the relay's limit of {self.limits.data} bytes is reached"
-            self._loop.call_soon(self._end, circuit, reason)
+            if circuit.splice is None:  # it is just being made, of what was sent in advance
+                self._loop.call_soon(self._end, circuit, reason)
+            self._end(circuit, reason)
         now = self._loop.time()
         return max(circuit.allowance.take(size, now), self._allowance.take(size, now))
 
