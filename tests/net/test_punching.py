@@ -18,6 +18,7 @@ from bethrou.net.splice import Splice
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from live.namespaces import Internet, Namespace, Nat, an_internet_for_a_test
+from live.waiting import until
 
 from .hosts import Member, identity
 
@@ -101,10 +102,11 @@ class Party:
         """Have the circuit replaced."""
         self._dcutr = Dcutr(self.member, time.perf_counter)
 
-    async def over(self) -> list[tuple[str, bool]]:
-        """Path and role of every link to the other, when nothing is tried any more."""
+    async def over(self, links: int = 1) -> list[tuple[str, bool]]:
+        """Path and role of every link to the other, when nothing is tried any more and there are so many."""
         assert self._dcutr is not None
         await self._dcutr._tasks.wait()
+        await until(lambda: len(self.member.links[self._peer]) >= links)
         return [(link.path, link.initiator) for link in self.member.links[self._peer]]
 
     async def close(self) -> None:
@@ -133,7 +135,7 @@ async def replaced(
             await at_a(party_a.serve())
             await at_b(party_b.serve())
             of_b = await at_b(party_b.over())
-            of_a = await at_a(party_a.over())
+            of_a = await at_a(party_a.over(len(of_b)))
             yield of_a, of_b
 
 
