@@ -23,7 +23,6 @@ class Node(Member):
     def __init__(self, *interfaces: str) -> None:
         super().__init__("node")
         self.stop_listening()
-        self._acceptors.clear()
         self.calendar = Calendar()
         self.record = OwnRecord(
             self,

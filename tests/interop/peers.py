@@ -18,6 +18,7 @@ import pytest
 from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
 from conftest import missing, needs
+from live.namespaces import Namespace
 from live.waiting import PATIENCE
 
 Line = dict[str, Any]
@@ -156,12 +157,12 @@ class Peers:
         listen: str = "/ip4/127.0.0.1/tcp/0",
         key_file: Path | None = None,
         like: Peer | None = None,
+        within: Namespace | None = None,
     ) -> Peer:
         """A peer that serves proxy requests, listening; with the identity of `like`."""
         identity = like.identity if like else None
-        peer = await self._start(
-            name, "exit", "--listen", listen, *options, key_file=key_file, identity=identity
-        )
+        options = ("--listen", listen, *options)
+        peer = await self._start(name, "exit", *options, key_file=key_file, identity=identity, within=within)
         await peer.event("listening")
         return peer
 
@@ -201,17 +202,14 @@ class Peers:
         *options: str,
         key_file: Path | None,
         identity: Identity | None = None,
+        within: Namespace | None = None,
     ) -> Peer:
         identity = identity or Identity.from_seed(next(self._numbers).to_bytes(32, "big"))
         seed = identity.to_protobuf()[4:36].hex()
+        key_options = ("--psk", str(key_file or self.key_file), "--identity-seed", seed)
+        argv = [runnable(name), role, *key_options, *options]
         process = await asyncio.create_subprocess_exec(
-            runnable(name),
-            role,
-            "--psk",
-            str(key_file or self.key_file),
-            "--identity-seed",
-            seed,
-            *options,
+            *(argv if within is None else within.command(*argv)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -50,6 +50,8 @@ async def test_a_client_learns_who_our_node_is(peers: Peers, key: NetworkKey, na
             "/ipfs/id/1.0.0",
             "/ipfs/id/push/1.0.0",
             "/ipfs/ping/1.0.0",
+            "/libp2p/autonat/2/dial-back",
+            "/libp2p/autonat/2/dial-request",
         }
         assert set(seen["protocols"]) == offered
         assert seen["signed_record"]

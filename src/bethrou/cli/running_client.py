@@ -15,6 +15,8 @@ from bethrou.cli.quantities import counted
 from bethrou.config import Action, ClientConfig, ResolverChoice
 from bethrou.errors import ConfigError
 from bethrou.events import Emit
+from bethrou.net.autonat import Autonat
+from bethrou.net.dcutr import Dcutr
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.listener import open_listening_socket
 from bethrou.net.network_watch import NetworkWatch
@@ -26,6 +28,9 @@ from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
+
+_ANY_PORT = Multiaddr.parse("/ip4/0.0.0.0/tcp/0")
+"""Where a client listens: only those with whom it punches a hole are told."""
 
 
 class RunningClient:
@@ -58,6 +63,8 @@ class RunningClient:
                 time.perf_counter,
                 AGENT,
                 host_events(emit),
+                dial_from_listening_port=config.punch,
+                tells_addresses=False,
             ),
         )
         self.pool = Pool(
@@ -92,6 +99,11 @@ class RunningClient:
         self._allow_direct(config)
         self._socks.listen(sock)
         self._watch = NetworkWatch(loop, self.pool.network_changed)
+        if config.punch:
+            self.host.listen(_ANY_PORT)
+        self._dcutr = Dcutr(self.host, time.perf_counter)
+        self.autonat = Autonat(self.host, os.urandom, rng)
+        """Finds out where this client can be reached."""
         self.pool.start()
 
     @property
@@ -143,6 +155,8 @@ class RunningClient:
             await self._socks.direct.close()
         await self.discovery.close()
         await self.pool.close()
+        await self._dcutr.close()
+        await self.autonat.close()
         await self.host.close()
 
     def _allow_direct(self, config: ClientConfig) -> None:
@@ -162,7 +176,7 @@ def _access(config: ClientConfig) -> Access:
     return Access({name: secret.get_secret_value() for name, secret in config.server.credentials.items()})
 
 
-_AT_START = ("key", "log")
+_AT_START = ("key", "log", "punch")
 
 
 def _differences(before: ClientConfig, after: ClientConfig) -> list[str]:

@@ -15,6 +15,9 @@ from bethrou.cli.link_events import AGENT, host_events
 from bethrou.cli.node_discovery import NodeDiscovery
 from bethrou.config import NodeConfig
 from bethrou.events import Emit
+from bethrou.net.autonat import Autonat
+from bethrou.net.autonat_server import AutonatServer
+from bethrou.net.dcutr import Dcutr
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.interfaces import OwnAddresses
 from bethrou.net.relay_keeper import RelayKeeper
@@ -62,6 +65,7 @@ class RunningNode:
                 time.perf_counter,
                 AGENT,
                 host_events(emit),
+                dial_from_listening_port=True,
             ),
         )
         self.addresses = [self.host.listen(address) for address in config.listen]
@@ -83,6 +87,10 @@ class RunningNode:
         self._keeper = RelayKeeper(loop, self.host, config.connect_relay, emit, rng, time.time)
         if config.connect_relay:
             self._keeper.start()
+        self._dcutr = Dcutr(self.host, time.perf_counter)
+        self.autonat = Autonat(self.host, os.urandom, rng)
+        """Finds out where this node can be reached."""
+        self._autonat_server = AutonatServer(self.host, rng, time.perf_counter)
 
     @property
     def reachable_at(self) -> list[Multiaddr]:
@@ -139,6 +147,9 @@ class RunningNode:
         self._state.close()
         await self.discovery.close()
         await self._keeper.close()
+        await self._dcutr.close()
+        await self.autonat.close()
+        await self._autonat_server.close()
         for service in self._services:
             await service.close()
         await self.host.close()

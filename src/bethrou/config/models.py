@@ -202,6 +202,8 @@ class ClientConfig(Block):
     """Ours: which requests go where; the first that matches decides."""
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    punch: bool = True
+    """Ours: listen on a free port, so that links through relays can be replaced by direct ones also behind NAT."""
     half_close_wait: Duration = 10.0
     """Ours: how long an application's end of sending is held back from an exit that speaks only 1.0.0."""
     grace: Duration = 30.0

@@ -12,28 +12,29 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bethrou.errors import AddressError, BethrouError, DialError, LinkLost, PeerError
+from bethrou.errors import AddressError, BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
 from bethrou.net import identify
-from bethrou.net.addresses import family_of, is_loopback, local_multiaddr, remote_multiaddr, tcp_endpoint
+from bethrou.net.addresses import is_loopback, remote_multiaddr, tcp_endpoint
 from bethrou.net.buffers import Buffers
 from bethrou.net.circuits import Circuits
 from bethrou.net.dialer import connect, race
 from bethrou.net.interfaces import OwnAddresses
 from bethrou.net.link import CIRCUIT, DIRECT, Link, Upgraded
-from bethrou.net.listener import Acceptor, open_listening_socket
+from bethrou.net.listening import Listening
 from bethrou.net.negotiation import (
     NEGOTIATION_FAILED,
     InboundNegotiation,
     OutboundNegotiation,
     propose,
 )
-from bethrou.net.observed import ObservedAddresses
+from bethrou.net.observed import MappedPorts, ObservedAddresses
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import PingService
 from bethrou.net.reader import ByteReader
+from bethrou.net.role_reversal import RoleReversals
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.tcp import configure_link
@@ -90,6 +91,11 @@ class HostConfig:
     clock: Callable[[], float]
     agent: str
     events: HostEvents = field(default_factory=HostEvents)
+    dial_from_listening_port: bool = False
+    """Whether to dial from the port that is listened on, where that can be done: peers then see, and tell us, where a
+    NAT puts this port, and holes can be punched."""
+    tells_addresses: bool = True
+    """Whether peers are told where this host listens (identify)."""
 
 
 class Host:
@@ -105,6 +111,10 @@ class Host:
         self._interfaces = OwnAddresses(loop.time())
         self.observed = ObservedAddresses()
         """Where peers see us."""
+        self.mapped = MappedPorts()
+        """Where peers see the ports on which we listen."""
+        self.reversals = RoleReversals()
+        """On which accepted connections we are the dialer."""
         self._config = config
         self._events = config.events
         self._observers = {object(): (config.events.link_up, config.events.link_down)}
@@ -115,7 +125,8 @@ class Host:
         """Done as soon as the peer has said what it is, or it is clear that it will not."""
         self._pushes: Counter[Link] = Counter()
         """Identify pushes that are being read."""
-        self._acceptors: list[Acceptor] = []
+        self.listening = Listening(loop, self._accepted, config.events.shortage)
+        """Its listening sockets."""
         self._handshakes = 0
         self._arriving: set[socket.socket] = set()
         """Accepted sockets whose task has not begun."""
@@ -167,17 +178,12 @@ class Host:
 
     def listen(self, address: Multiaddr) -> Multiaddr:
         """Accept links on `address`; returns it with the port that was chosen. Raises `UserError`s."""
-        host, port = tcp_endpoint(address)
-        sock = open_listening_socket(host, port, family_of(address))
-        self._acceptors.append(Acceptor(self.loop, sock, self._accepted, self._events.shortage))
-        return local_multiaddr(sock)
+        return self.listening.open(address)
 
     @property
     def bound_addresses(self) -> list[Multiaddr]:
         """What its listening sockets are bound to, unspecified addresses as such."""
-        return [
-            local_multiaddr(acceptor.socket) for acceptor in self._acceptors if acceptor.socket.fileno() >= 0
-        ]
+        return self.listening.addresses
 
     @property
     def listen_addresses(self) -> list[Multiaddr]:
@@ -215,6 +221,15 @@ class Host:
         if tuple(addresses) != before:
             self._tell_peers()
 
+    @property
+    def own_candidates(self) -> list[Multiaddr]:
+        """Where this host may be reached: where peers see its ports, then where it listens."""
+        return list(dict.fromkeys([*self.mapped.addresses, *self.listen_addresses]))
+
+    def stranger(self) -> Upgrader:
+        """What makes connections inside the network under an identity that is used once."""
+        return replace(self._upgrader, identity=Identity.generate(self._config.randbytes))
+
     # -- links and streams ------------------------------------------------------------------------------------------
 
     async def dial(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> Link:
@@ -241,8 +256,7 @@ class Host:
 
     def stop_listening(self) -> None:
         """Accept no more links."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self.listening.close()
 
     async def close(self) -> None:
         """Close everything; afterwards no socket, stream or task of this host is left."""
@@ -250,11 +264,8 @@ class Host:
         self.stop_listening()
         self._negotiations.close()
         open_links = [link for links in self.links.values() for link in links]
-        open_links.sort(
-            key=lambda link: link.path != CIRCUIT
-        )  # the goodbyes of circuits go over the other links
-        for link in open_links:
-            link.close(_STOPPING)
+        for link in sorted(open_links, key=lambda link: link.path != CIRCUIT):
+            link.close(_STOPPING)  # circuits first: their goodbyes go over the others
         await self._end_dials()
         await self.circuits.close()
         await self._tasks.close()
@@ -274,7 +285,8 @@ class Host:
                 raise LinkLost(_STOPPING)
             if address.is_circuit:
                 return await self._dial_circuit(peer, address)
-            transport = await connect(self.loop, address)
+            beside = self.listening.sockets if self._config.dial_from_listening_port else ()
+            transport = await connect(self.loop, address, beside)
             upgraded = await self._upgrader.dial(transport, peer)
         except PeerError as error:
             raise type(error)(f"{address}: {error}") from None
@@ -340,11 +352,33 @@ class Host:
 
     async def _upgrade_accepted(self, transport: asyncio.Transport, remote: Multiaddr, path: str) -> None:
         try:
-            upgraded = await self._upgrader.accept(transport)
+            upgraded = await self._upgrade_in_turn(transport, remote)
         except BethrouError as error:
             self._events.refused(remote, error)
             return
         self._start_link(transport, upgraded, remote, path)
+
+    async def _upgrade_in_turn(self, transport: asyncio.Transport, remote: Multiaddr) -> Upgraded:
+        expected = self.reversals.peer_at(remote)
+        if expected is not None:
+            return await self._upgrader.dial(transport, expected)
+        return await self._upgrader.accept(transport)
+
+    async def adopt(
+        self, transport: asyncio.Transport, remote: Multiaddr, peer: PeerId, *, initiator: bool
+    ) -> Link:
+        """Make a direct link to `peer` of a connection that is there, in either role, whoever opened it.
+
+        Raises what an upgrade raises; the transport is then aborted.
+        """
+        upgrade = self._upgrader.dial(transport, peer) if initiator else self._upgrader.accept(transport)
+        upgraded = await upgrade
+        found = upgraded.session.peer_id
+        if self._closing or found != peer:
+            transport.abort()
+            stranger = IdentityMismatch(f"{remote}: {found} answered instead of {peer}")
+            raise LinkLost(_STOPPING) if self._closing else stranger
+        return self._start_link(transport, upgraded, remote)
 
     def _start_link(
         self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr, path: str = DIRECT
@@ -378,6 +412,7 @@ class Host:
         if not links:
             self.links.pop(link.peer_id, None)
             self.observed.forget(link.peer_id)
+            self.mapped.forget(link.peer_id)
         self._introduced(link)
         del self._introductions[link]
         for _, down in list(self._observers.values()):
@@ -405,6 +440,8 @@ class Host:
             if statement is not None:
                 link.statement = link.statement or statement  # what was pushed meanwhile is newer
                 self.observed.note(link.peer_id, statement.observed_addr)
+                if self.listening.has(link.local):
+                    self.mapped.note(link.peer_id, statement.observed_addr)
         except BethrouError:
             return  # the link is gone, or has no room for another stream
         finally:
@@ -418,7 +455,8 @@ class Host:
     def statement(self, link: Link) -> Identify:
         """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""
         local_peer = is_loopback(link.remote)
-        addresses = [address for address in self.listen_addresses if local_peer or not is_loopback(address)]
+        listening = self.listen_addresses if self._config.tells_addresses else []
+        addresses = [address for address in listening if local_peer or not is_loopback(address)]
         record = PeerRecord(self.peer_id, self._config.time_ns(), tuple(addresses)) if addresses else None
         return Identify(
             public_key=self._config.identity.public_key,

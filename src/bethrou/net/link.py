@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bethrou.errors import LinkLost, MuxerError, PeerError
+from bethrou.net.addresses import local_end
 from bethrou.net.buffers import Buffers
 from bethrou.net.muxer import Muxer
 from bethrou.net.stream import YamuxStream
@@ -93,6 +94,8 @@ class Link(asyncio.BufferedProtocol):
         self.initiator = upgraded.initiator
         self.remote = remote
         self.path = path
+        self.local = local_end(transport)
+        """Our end of the connection; None where it is no TCP connection of its own."""
         self.bytes_received = 0
         self.statement: Identify | None = None
         """What the peer last said of itself (identify or push), as soon as it has."""

@@ -50,6 +50,25 @@ def open_listening_socket(
     return sock
 
 
+def bind_beside(listening: socket.socket) -> socket.socket:
+    """A non-blocking socket that is bound to the port on which `listening` listens, to connect from there.
+
+    SO_REUSEPORT on both allows it. The listening socket has it only from here on: it was bound without, so that a
+    second instance of ours is refused the port instead of sharing it without a word. Raises `OSError`.
+    """
+    sock = socket.socket(listening.family, listening.type, listening.proto)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(listening.getsockname())
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Acceptor:
     """Accepts from one listening socket until closed; `accepted` gets each new (non-blocking) socket.
 
