@@ -6,11 +6,13 @@ import asyncio
 import socket
 from ipaddress import IPv4Address
 
+import pytest
+
 from bethrou.events import Event, RequestEnded
 from bethrou.net.negotiation import OutboundNegotiation, propose
 from bethrou.net.reader import ByteReader
 from bethrou.net.splice import Splice
-from bethrou.net.timeouts import TimeoutQueue
+from bethrou.proxy import exit_node
 from bethrou.proxy.destination import Address
 from bethrou.proxy.exit_node import ExitNode
 from bethrou.proxy.exit_state import StateService
@@ -98,11 +100,13 @@ async def test_more_than_may_wait_is_refused() -> None:
         await exit_.node.close()
 
 
-async def test_a_connection_that_lasts_finds_out_whether_its_destination_is_still_there() -> None:
+async def test_a_connection_that_lasts_finds_out_whether_its_destination_is_still_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with two_hosts() as (_, host, link, _other):
         exit_ = Exit(host)
         exit_.names.known.set()
-        exit_.node._young = TimeoutQueue(asyncio.get_running_loop(), 0.05, resolution=0.01)
+        monkeypatch.setattr(exit_node, "KEEP_ALIVE_AFTER", 0.05)
         accepted: list[asyncio.StreamWriter] = []
         server = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
         async with server:

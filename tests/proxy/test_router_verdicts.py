@@ -97,7 +97,7 @@ class Scene:
         """Which exit carries a request out, that is over then."""
         routed = await self.ask(**wishes)
         routed.accepted.stream.abort()
-        self.router.finished(routed)
+        self.router.finished(routed.exit)
         return next(name for name in self.members if self.exit(name) is routed.exit)
 
 

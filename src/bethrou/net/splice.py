@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bethrou.errors import StreamReset
-from bethrou.net.tcp import end_writing, reset
+from bethrou.net.tcp import end_writing, keep_alive, reset
 
 
 class SpliceEnd(NamedTuple):
@@ -110,6 +110,11 @@ class Splice:
     def bytes_from_right(self) -> int:
         """Bytes received from `right` so far."""
         return self._right.received
+
+    def keep_right_alive(self) -> None:
+        """Have the system find out whether the other end of `right` is still there (SO_KEEPALIVE)."""
+        if not self._right.lost and not self._right.transport.is_closing():
+            keep_alive(self._right.transport.get_extra_info("socket"))
 
     def abort(self, error: Exception) -> None:
         """End both sides at once."""

@@ -21,7 +21,6 @@ from bethrou.net.reader import ByteReader
 from bethrou.net.splice import Splice, SpliceEnd
 from bethrou.net.stream import YamuxStream
 from bethrou.net.tasks import Tasks
-from bethrou.net.tcp import keep_alive
 from bethrou.net.timeouts import TimeoutQueue
 from bethrou.proxy.destination import EarlyBytes, Judge, reach
 from bethrou.proxy.exit_state import StateService
@@ -38,8 +37,8 @@ DIAL_TIMEOUT = 10.0
 """Seconds for look-up and dial together; then the answer is `timeout`."""
 
 KEEP_ALIVE_AFTER = 60.0
-"""Seconds after which a destination's connection is told to find out by itself whether the destination is still there:
-most are over by then, and reaching the socket behind a transport is a tenth of what its dial takes."""
+"""Seconds after which, and at twice of which at the latest, a destination's connection is told to find out by itself
+whether the destination is still there. Most are over by then, and reaching the socket behind a transport costs."""
 
 MAX_REQUESTS = 32_768
 """Requests carried at once; more are answered `overloaded`."""
@@ -77,6 +76,8 @@ class Request:
     early: int = 0
     """Bytes from the client that wait while the destination is dialled."""
     splice: Splice | None = None
+    kept_alive: bool = False
+    """Whether its destination's connection was told so (KEEP_ALIVE_AFTER)."""
 
 
 class ExitNode:
@@ -101,7 +102,7 @@ class ExitNode:
         self._tasks = Tasks(loop)
         self._request_limits = TimeoutQueue(loop, REQUEST_TIMEOUT)
         self._dial_limits = TimeoutQueue(loop, DIAL_TIMEOUT)
-        self._young = TimeoutQueue(loop, KEEP_ALIVE_AFTER)
+        self._look_for_lasting: asyncio.TimerHandle | None = None
         self._requests: set[Request] = set()
         for protocol, version in _VERSIONS.items():
             host.handle(protocol, partial(self._take, version))
@@ -133,7 +134,8 @@ class ExitNode:
         await self._tasks.close()
         self._request_limits.close()
         self._dial_limits.close()
-        self._young.close()
+        if self._look_for_lasting is not None:
+            self._look_for_lasting.cancel()
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -254,7 +256,8 @@ class ExitNode:
         reader.on_lost = None
         bound = transport.get_extra_info("sockname")
         stream.write(version.encode_answer(Connected((bound[0], bound[1]) if bound else None)))
-        self._young.start(request, partial(_keep_alive, transport))
+        if self._look_for_lasting is None:
+            self._look_for_lasting = self._loop.call_later(KEEP_ALIVE_AFTER, self._keep_lasting_alive)
         request.splice = Splice(
             self._loop,
             stream,
@@ -269,6 +272,17 @@ class ExitNode:
             right_lost=early.lost,
         )
 
+    def _keep_lasting_alive(self) -> None:
+        """Tell the connections that have lasted, and come back as long as there are any."""
+        again = self._loop.call_later(KEEP_ALIVE_AFTER, self._keep_lasting_alive) if self._requests else None
+        self._look_for_lasting = again
+        now = self._loop.time()
+        for request in self._requests:
+            old = now - request.started >= KEEP_ALIVE_AFTER
+            if old and not request.kept_alive and request.splice is not None:
+                request.kept_alive = True
+                request.splice.keep_right_alive()
+
     def _splice_ended(self, request: Request, end: SpliceEnd) -> None:
         if end.error is None:
             self._ended(request, "ok", "", end)
@@ -278,7 +292,6 @@ class ExitNode:
 
     def _ended(self, request: Request, result: str, reason: str, end: SpliceEnd | None = None) -> None:
         self._requests.discard(request)
-        self._young.stop(request)
         self._state.streams = len(self._requests)
         asked = request.asked
         self._emit(
@@ -294,11 +307,6 @@ class ExitNode:
                 user=(asked.user or "") if asked else "",
             )
         )
-
-
-def _keep_alive(transport: asyncio.Transport) -> None:
-    if not transport.is_closing():
-        keep_alive(transport.get_extra_info("socket"))
 
 
 def _receive(messages: _Messages, data: bytes) -> dict[str, Any] | None:

@@ -28,7 +28,10 @@ from bethrou.wire.user_name import UserName
 
 
 class Routed(NamedTuple):
-    """A request that `exit` carries out; to be given to `Router.finished` when it is over."""
+    """A request that `exit` carries out; `Router.finished` is to be told when it is over.
+
+    It holds what the asking took, so nobody should keep it for as long as the request lasts.
+    """
 
     exit: Exit
     accepted: Accepted
@@ -109,9 +112,9 @@ class Router:
         except ExitFault as fault:
             raise RequestError(fault.failure, str(fault)) from None
 
-    def finished(self, routed: Routed) -> None:
-        """The request is over."""
-        self._pool.released(routed.exit)
+    def finished(self, exit_: Exit) -> None:
+        """A request that `exit_` carried is over."""
+        self._pool.released(exit_)
 
     async def _ask_who_can_be_asked(self, request: ProxyRequest, name: UserName, ruling: Ruling) -> Routed:
         """Plan and ask; wait first if there is nobody. Raises `ExitFault` of the last one, or `RequestError`."""

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bethrou.config import Action
 from bethrou.errors import DecodeError, Failure, RequestError
@@ -116,7 +116,7 @@ class SocksServer:
     def close_connection(self, identifier: str) -> bool:
         """End the connection whose request has this ID. Whether there was one."""
         for connection in self.connections:
-            if connection.carried is not None and connection.carried.request.id == identifier:
+            if connection.request is not None and connection.request.id == identifier:
                 connection.abort("closed by the user")
                 return True
         return False
@@ -162,7 +162,7 @@ class SocksServer:
     async def _carry(self, connection: SocksConnection, wanted: Connect, name: UserName) -> None:
         started = self.loop.time()
         request = ProxyRequest(wanted.host, wanted.port, self._randbytes(8).hex(), name.user or None)
-        connection.carried = Carried(request, started)
+        connection.request, connection.started = request, started
         ended = partial(self._ended, request, started)
         ruling = self._router.rule(request, name)
         try:
@@ -179,15 +179,14 @@ class SocksServer:
             raise
 
     def _join(self, connection: SocksConnection, routed: Routed, ended: Ended) -> None:
-        accepted = routed.accepted
-        peer = str(routed.exit.peer)
+        exit_, accepted = routed  # what is kept until the end is the exit, and nothing of the asking
 
         def finished(end: SpliceEnd) -> None:
             self.connections.discard(connection)
-            self._router.finished(routed)
-            self._report(peer, "exit", end, ended)
+            self._router.finished(exit_)
+            self._report(connection.peer, "exit", end, ended)
 
-        transport = connection.take_over(peer, accepted.bound)
+        transport = connection.take_over(str(exit_.peer), accepted.bound)
         connection.splice = Splice(
             self.loop,
             transport,
@@ -256,14 +255,6 @@ class SocksServer:
         )
 
 
-class Carried(NamedTuple):
-    """The request of a connection."""
-
-    request: ProxyRequest
-    started: float
-    """In the loop's seconds."""
-
-
 class SocksConnection(asyncio.Protocol):
     """One application's connection until the splice takes over."""
 
@@ -272,13 +263,14 @@ class SocksConnection(asyncio.Protocol):
         "_core",
         "_kept",
         "_server",
-        "carried",
         "ended",
         "lost",
         "name",
         "on_lost",
         "peer",
+        "request",
         "splice",
+        "started",
         "transport",
         "wanted",
     )
@@ -296,8 +288,10 @@ class SocksConnection(asyncio.Protocol):
         self.on_lost: Callable[[], object] | None = None
         """Called when the application is gone before the splice has taken over."""
         self.splice: Splice | None = None
-        self.carried: Carried | None = None
+        self.request: ProxyRequest | None = None
         """What it asked for."""
+        self.started = 0.0
+        """When it did, in the loop's seconds."""
         self.peer = ""
         """The exit that carries it, or `DIRECT`; "" while one is being chosen."""
         self._server = server
@@ -341,9 +335,9 @@ class SocksConnection(asyncio.Protocol):
 
     def snapshot(self, now: float) -> ConnectionSnapshot | None:
         """What the outside may see; None before there is a request."""
-        if self.carried is None:
+        request, splice = self.request, self.splice
+        if request is None:
             return None
-        request, splice = self.carried.request, self.splice
         return ConnectionSnapshot(
             id=request.id or "",
             destination=join_address(request.host, request.port),
@@ -351,7 +345,7 @@ class SocksConnection(asyncio.Protocol):
             user=request.user or "",
             sent=splice.bytes_from_left if splice is not None else 0,
             received=splice.bytes_from_right if splice is not None else 0,
-            seconds=now - self.carried.started,
+            seconds=now - self.started,
             idle=self.idle_since(now),
         )
 
