@@ -171,6 +171,14 @@ class Link(asyncio.BufferedProtocol):
         """A new stream. Waits while the peer has too many of ours to answer. Raises `LinkLost`."""
         return await self._muxer.open_stream()
 
+    def room(self) -> asyncio.Future[None]:
+        """Done when `try_open_stream` may succeed, or the link is gone. Who then opens none calls `pass_room_on`."""
+        return self._muxer.room()
+
+    def pass_room_on(self) -> None:
+        """Let the next one who waits for room have it."""
+        self._muxer.pass_room_on()
+
     def try_open_stream(self) -> YamuxStream | None:
         """A new stream, if there is one to be had without waiting."""
         return self._muxer.try_open_stream()

@@ -72,7 +72,8 @@ def bind_beside(listening: socket.socket) -> socket.socket:
 class Acceptor:
     """Accepts from one listening socket until closed; `accepted` gets each new (non-blocking) socket.
 
-    `shortage(True)` is called when file descriptors run out, `shortage(False)` when accepting goes on.
+    `shortage(True)` is called when file descriptors run out, `shortage(False)` when accepting goes on. `busy` says
+    whether so much has begun that more is to be taken on one by one: what has begun takes memory.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class Acceptor:
         sock: socket.socket,
         accepted: Callable[[socket.socket], None],
         shortage: Callable[[bool], None],
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self.socket = sock
         self._loop = loop
         self._accepted = accepted
         self._shortage = shortage
+        self._busy = busy
         self._short = False
         self._timer: asyncio.TimerHandle | None = None
         loop.add_reader(sock.fileno(), self._accept)
@@ -101,7 +104,7 @@ class Acceptor:
         self.socket.close()
 
     def _accept(self) -> None:
-        for _ in range(_BURST):
+        for _ in range(1 if self._busy() else _BURST):
             try:
                 connection, _ = self.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bethrou.errors import BethrouError, Failure, NoAnswer, PeerError, RequestError, StreamReset
+from bethrou.errors import BethrouError, Failure, LinkLost, NoAnswer, PeerError, RequestError, StreamReset
 from bethrou.net.link import Link
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
@@ -110,7 +110,17 @@ class _Conversation(ByteReader):
     here.
     """
 
-    __slots__ = ("_answered", "_attempt", "_dialog", "_limit", "_limits", "_loop", "_stream", "outcome")
+    __slots__ = (
+        "_answered",
+        "_attempt",
+        "_dialog",
+        "_limit",
+        "_limits",
+        "_loop",
+        "_room",
+        "_stream",
+        "outcome",
+    )
 
     def __init__(
         self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue, attempt: Attempt
@@ -125,18 +135,30 @@ class _Conversation(ByteReader):
         """The one that runs."""
         self._stream: YamuxStream | None = None
         self._answered = False
+        self._room: asyncio.Future[None] | None = None
+        """Awaited while the link has no room for another stream."""
         first.start(self, self._not_taken if first is limits.take else self._no_answer)
 
     async def wait_for_stream(self, link: Link) -> YamuxStream:
-        """A stream as soon as there is one. Raises `LinkLost`, and what ends the conversation meanwhile."""
-        opening = self._loop.create_task(link.open_stream(), name="open a stream")
-        self.outcome.add_done_callback(lambda outcome: opening.cancel())
-        try:
-            return await opening
-        except asyncio.CancelledError:
-            if self.outcome.done():
-                await self.outcome  # the time is up
-            raise
+        """A stream as soon as there is one. Raises `LinkLost`, and what ends the conversation meanwhile.
+
+        There is no task for it: thousands may wait here at a time.
+        """
+        while (stream := link.try_open_stream()) is None:
+            if not link.alive:
+                raise LinkLost("the link went away")
+            self._room = link.room()
+            goes_on = False
+            try:
+                await self._room
+                if self.outcome.done():
+                    await self.outcome  # the time is up
+                goes_on = True
+            finally:
+                self._room = None
+                if not goes_on:
+                    link.pass_room_on()
+        return stream
 
     def begin(self, stream: YamuxStream) -> None:
         """Send the request."""
@@ -200,6 +222,8 @@ class _Conversation(ByteReader):
         self._answered = True
         if not self.outcome.done():
             self.outcome.set_exception(error)
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
 
     def _not_taken(self) -> None:
         self._fail(ExitFault(f"the exit did not take the request within {self._limits.take.seconds:.3g} s"))

@@ -33,6 +33,10 @@ from bethrou.wire.user_name import UserName
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that an application has to say what it wants."""
 
+MANY = 128
+"""Connections that wait for their request to be carried out, beyond which others are taken on one by one: five thousand
+at a time would take half as much memory again."""
+
 MAX_CONNECTIONS = 32_768
 """Applications' connections at once; more are closed."""
 
@@ -99,7 +103,11 @@ class SocksServer:
     def listen(self, sock: socket.socket) -> None:
         """Serve a listening socket."""
         self._acceptor = Acceptor(
-            self.loop, sock, self._accepted, lambda short: self._emit(DescriptorsShort("socks", short))
+            self.loop,
+            sock,
+            self._accepted,
+            lambda short: self._emit(DescriptorsShort("socks", short)),
+            lambda: len(self._tasks) >= MANY,
         )
 
     def stop_listening(self) -> None:
