@@ -44,11 +44,11 @@ class Bethrou(Peer):
         directory = Path(mkdtemp(prefix="bethrou-", dir=lab.scratch))
         port = lab.ports.free()
         identity = directory / "node.key"
-        _write_network_key(directory / "network.key")
-        argv = [_found("bethrou-node"), "start", "--listen", f"/ip4/127.0.0.1/tcp/{port}"]
+        write_network_key(directory / "network.key")
+        argv = [found("bethrou-node"), "start", "--listen", f"/ip4/127.0.0.1/tcp/{port}"]
         argv += ["--key", str(directory / "network.key"), "--identity", str(identity)]
         argv += ["--allow", "127.0.0.0/8"]
-        process = lab.processes.start(argv, _own_state(directory / "node"))
+        process = lab.processes.start(argv, own_state(directory / "node"))
         process.wait_for_listener(port)
         return Half(port, process, {"directory": str(directory), "peer_id": _peer_id(identity)})
 
@@ -56,9 +56,9 @@ class Bethrou(Peer):
         directory, local = Path(server.facts["directory"]), lab.ports.free()
         config = directory / f"client-{local}.yaml"
         config.write_text(CLIENT_YAML.format(local=local, port=port, **server.facts))
-        argv = [_found("bethrou-client"), "connect", "--config", str(config)]
+        argv = [found("bethrou-client"), "connect", "--config", str(config)]
         argv += ["--key", str(directory / "network.key")]
-        return Half(local, lab.processes.start(argv, _own_state(directory / f"client-{local}")))
+        return Half(local, lab.processes.start(argv, own_state(directory / f"client-{local}")))
 
 
 def _command(name: str) -> str | None:
@@ -74,21 +74,23 @@ def _runs(name: str) -> bool:
     )
 
 
-def _found(name: str) -> str:
+def found(name: str) -> str:
     found = _command(name)
     if found is None:
         raise BenchError(f"{name} is not installed")
     return found
 
 
-def _own_state(directory: Path) -> dict[str, str]:
+def own_state(directory: Path) -> dict[str, str]:
     """An environment in which this instance shares no state directory and reads no settings of the user."""
     directory.mkdir(mode=0o700, exist_ok=True)
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("BETHROU_")}
+    left_out = {name for name in os.environ if name.startswith("BETHROU_")}
+    left_out.add("PYTHONDONTWRITEBYTECODE")  # an installed program is compiled once, not at each start
+    kept = {name: text for name, text in os.environ.items() if name not in left_out}
     return {**kept, "XDG_STATE_HOME": str(directory), "XDG_RUNTIME_DIR": str(directory)}
 
 
-def _write_network_key(path: Path) -> None:
+def write_network_key(path: Path) -> None:
     path.write_text(f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n")
     path.chmod(0o600)
 

@@ -95,6 +95,12 @@ def memory(roots: list[int]) -> dict[str, int]:
     return total
 
 
+def processor_seconds(pid: int) -> float:
+    """What one process has used of the processors so far, its threads included."""
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def bytes_read(pid: int) -> int:
     """What a process has taken with read(2), sockets included."""
     for line in (PROC / str(pid) / "io").read_text().splitlines():
@@ -134,6 +140,15 @@ class Process:
                 why = "ended" if not self.alive() else "does not listen"
                 raise BenchError(f"{self.name} {why}: {self.last_words()}")
             time.sleep(0.01)
+
+    def wait_for_words(self, words: str, patience_s: float) -> None:
+        """Until a line that it prints has these words."""
+        deadline = time.monotonic() + patience_s
+        while words not in self._log.read_text(errors="replace"):
+            if not self.alive() or time.monotonic() > deadline:
+                why = "ended" if not self.alive() else f"has not said {words!r} in {patience_s:.0f} s"
+                raise BenchError(f"{self.name} {why}: {self.last_words()}")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """Ends the group and what it started, politely first. A second call does nothing."""

@@ -1,7 +1,8 @@
 """README.md as its reader uses it: its commands are run, its output is compared, its tables are held against the code.
 
 A shell block has a mark above it (`block: NAME`), and so has the output that it shows (`output: NAME`). Server and
-laptop are two folders here; `ssh`, `scp` and `sudo` are small stand-ins, ports are free ones of loopback.
+laptop are two folders here; `ssh`, `scp` and `sudo` are small stand-ins, ports are free ones of loopback. Redis is a
+real one.
 """
 
 from __future__ import annotations
@@ -15,18 +16,29 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
-from bethrou.config import ClientConfig, HostPort, NodeConfig, ResolverChoice, parse_address_rule
+from bethrou.config import (
+    ClientConfig,
+    HostPort,
+    NodeConfig,
+    ResolverChoice,
+    Strategy,
+    load_node_config,
+    parse_address_rule,
+)
 from bethrou.config.fields import Block
 from conftest import needs
+from live.redis_server import program as redis_program
 from live.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +141,7 @@ class Place:
     @contextlib.contextmanager
     def running(self, name: str, block: str, *more: str) -> Iterator[Running]:
         """Start the one command of a block, with more arguments behind it."""
-        (command,) = block.splitlines()
+        (command,) = block.replace("\\\n", "").splitlines()
         out = self._scratch / f"{name}.out"
         with out.open("wb") as file:
             process = subprocess.Popen(
@@ -248,7 +260,8 @@ def laptop_and_server(clone: Path, tmp_path: Path) -> tuple[Place, Place]:
         write_program(stand_ins / name, script)
     path = f"{stand_ins}:{clone}/.venv/bin:{os.environ['PATH']}"
     laptop = Place(clone, tmp_path, PATH=path, SERVER_HOME=str(home))
-    return laptop, Place(home, tmp_path, PATH=path, SERVER_HOME=str(home), USER="you")
+    server = Place(home, tmp_path, PATH=path, HOME=str(home), SERVER_HOME=str(home), USER="you")
+    return laptop, server
 
 
 @pytest.fixture
@@ -311,6 +324,7 @@ def test_a_server_and_a_laptop(laptop_and_server: tuple[Place, Place], page: str
     assert unit["WorkingDirectory"] == str(server.folder)
     assert unit["ExecStart"].endswith(BLOCKS["server-start"].strip())
     assert Path(unit["ExecStart"].split()[0]).exists()
+    assert all(Path(path).is_dir() for path in unit["ReadWritePaths"].split())
 
     swapped = BLOCKS["swap-node"].replace("/ip4/0.0.0.0/tcp/4000", address)
     with (
@@ -321,12 +335,156 @@ def test_a_server_and_a_laptop(laptop_and_server: tuple[Place, Place], page: str
         connected.wait_for("(exit up)")
 
 
+# -- several exits --------------------------------------------------------------------------------------------------
+
+_MEASURED = re.compile(r"\b\d+(\.\d+)? (s|ms|min)\b|\b\d+%")
+_ADDRESS = re.compile(r"/ip4/203\.0\.113\.7/tcp/4000/p2p/\w+")
+
+
+def table(text: str) -> list[str]:
+    """Lines of tables that a program has printed, without what is measured, in no order."""
+    return sorted(_MEASURED.sub("TIME", " ".join(line.split())) for line in neutral(text))
+
+
+@pytest.fixture
+def here(clone: Path, tmp_path: Path) -> Iterator[Place]:
+    """The clone, with its programs in PATH, a network key, and a home of its own.
+
+    The home's name is as short as people's: a Unix socket's path has 107 bytes. As XDG_STATE_HOME is none, state is in
+    the home.
+    """
+    path = f"{clone}/.venv/bin:{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory(prefix="home-") as home:
+        place = Place(clone, tmp_path, PATH=path, HOME=home, XDG_STATE_HOME="")
+        place.run("bethrou key new")
+        yield place
+
+
+def says(place: Place, command: str, expected: str) -> Callable[[], bool]:
+    """Whether a command prints `expected`."""
+    return lambda: expected in place.run(f"{command} || true")
+
+
+def test_several_exits_with_redis(here: Place, page: str) -> None:
+    needs("curl")
+    redis_program()  # or skip
+    redis_port = str(free_port())
+
+    def on_free_ports(block: str) -> str:
+        block = block.replace("6379", redis_port).replace("redis-cli ", f"redis-cli -p {redis_port} ")
+        return re.sub(r"/tcp/400\d", "/tcp/0", block)
+
+    starts = {
+        "berlin": on_free_ports(BLOCKS["redis-berlin"]),
+        "paris": on_free_ports(BLOCKS["redis-paris"]),
+        "tokyo": on_free_ports(BLOCKS["redis-tokyo"]),
+    }
+    configuration = here.folder / "client.yaml"
+    configuration.write_text(on_free_ports(BLOCKS["redis-client-yaml"]))
+    all_serve = says(here, "bethrou status --client --check", "3 of 3 exits can be used, 0 connections")
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(here.running("redis", on_free_ports(BLOCKS["redis-server"])))
+        redis.wait_for("(Ready to accept connections)")
+        assert here.run(on_free_ports(BLOCKS["redis-acl"])) == "OK\n"
+        starts["paris"] = starts["paris"].rstrip() + " --discover-user bethrou --discover-pass PASSWORD"
+        nodes = {name: stack.enter_context(here.running(name, start)) for name, start in starts.items()}
+        for node in nodes.values():
+            node.wait_for("^(Exit node) ")
+        client = stack.enter_context(
+            here.running("client", BLOCKS["redis-client"], "--listen", "127.0.0.1:0")
+        )
+        proxy = client.wait_for(r"^SOCKS5 on (\S+),")
+        wait_until(all_serve, PATIENCE)
+        status = here.run(BLOCKS["redis-status"])
+        exits, sources = status.split("\n\nSOURCE ")
+        assert table(exits) == table(OUTPUTS["redis-status"])
+        assert re.search("^redis +ok +3 ", sources, re.MULTILINE)
+
+        def fetch(curl: str) -> str:
+            commands = curl.replace("127.0.0.1:1080", proxy).replace("https://example.com/", page)
+            return here.run(commands.replace("curl ", "curl -sS "))
+
+        wishes = BLOCKS["user-name"]
+        assert fetch(wishes) == "It works" * len(wishes.splitlines())
+
+        here.run(BLOCKS["redis-kill"])
+        nodes["tokyo"].process.wait(PATIENCE)
+        any_exit = "curl -x socks5h://127.0.0.1:1080 https://example.com/\n"
+        assert fetch(any_exit * 5) == "It works" * 5
+        wait_until(says(here, "bethrou status --client", "tokyo   down"), PATIENCE)
+        stack.enter_context(here.running("tokyo", starts["tokyo"]))
+        wait_until(all_serve, PATIENCE)
+
+        here.run(BLOCKS["redis-drain"])
+        assert nodes["berlin"].process.wait(PATIENCE) == 0
+        assert fetch(any_exit * 5) == "It works" * 5
+        stack.enter_context(here.running("berlin", starts["berlin"]))
+        wait_until(all_serve, PATIENCE)
+
+        with configuration.open("a") as file:
+            file.write(BLOCKS["rules-yaml"])
+        assert here.run("bethrou reload --client") == "rules: 5 instead of 0\n"
+        assert table(here.run(BLOCKS["ask"])) == table(OUTPUTS["ask"])
+        asked = json.loads(here.run(quiet(BLOCKS["control-socket"])))
+        assert asked["listening"] == [proxy]
+
+
+def test_exits_that_members_tell_of(here: Place) -> None:
+    def more(name: str) -> tuple[str, ...]:
+        return ("--instance", name, "--identity", f"{name}.key", "--listen", "/ip4/127.0.0.1/tcp/0")
+
+    with here.running("first", "bethrou node start", *more("first")) as first:
+        address = first.wait_for(r"^ +- (/ip4/127\.0\.0\.1/tcp/\d+/p2p/\w+)")
+        (here.folder / "client.yaml").write_text(_ADDRESS.sub(address, BLOCKS["members-client-yaml"]))
+        with here.running("second", _ADDRESS.sub(address, BLOCKS["members-node"]), *more("second")):
+            told = says(here, "bethrou status --node --instance first --json", '"exits_known": 1')
+            wait_until(told, PATIENCE)  # a client that asks before that asks again a minute later
+            with here.running("client", "bethrou client connect", "--listen", "127.0.0.1:0"):
+                both_serve = says(here, "bethrou status --client --check", "2 of 2 exits can be used")
+                wait_until(both_serve, PATIENCE)
+
+
+def test_an_exit_behind_a_router(here: Place, page: str) -> None:
+    needs("curl")
+
+    def more(name: str) -> tuple[str, ...]:
+        return ("--instance", name, "--identity", f"{name}.key", "--listen", "/ip4/127.0.0.1/tcp/0")
+
+    with here.running("relay", BLOCKS["relay-node"], *more("relay")) as relay:
+        address = relay.wait_for(r"(/ip4/127\.0\.0\.1/tcp/\d+/p2p/\w+)")
+        start = _ADDRESS.sub(address, BLOCKS["relayed-node"])
+        with here.running("exit", start, *more("exit"), "--allow", "127.0.0.0/8") as exit_:
+            peer = exit_.wait_for(r"^Exit node (\w+)")
+            configuration = _ADDRESS.sub(address, BLOCKS["relayed-client-yaml"])
+            (here.folder / "client.yaml").write_text(re.sub(r"(- id: )\w+", rf"\g<1>{peer}", configuration))
+            with here.running("client", "bethrou client connect", "--listen", "127.0.0.1:0") as client:
+                proxy = client.wait_for(r"^SOCKS5 on (\S+),")
+                wait_until(says(here, "bethrou status --client --check", "1 of 1 exit can be used"), PATIENCE)
+                assert " circuit " in here.run("bethrou status --client")
+                assert here.run(f"curl -sS -x socks5h://{proxy} {page}") == "It works"
+
+
+def test_a_node_with_a_file(here: Place) -> None:
+    path = here.folder / "node.yaml"
+    path.write_text(BLOCKS["node-yaml"])
+    config = load_node_config(path, {})
+    assert (config.name, config.tags, len(config.peers)) == ("berlin", ("eu",), 1)
+    near = BLOCKS["node-yaml"].replace("/ip4/0.0.0.0/tcp/4000", "/ip4/127.0.0.1/tcp/0")
+    path.write_text(
+        _ADDRESS.sub(f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{config.peers[0].peer_id}", near).replace(
+            "rediss://redis.example.org:6379", f"redis://127.0.0.1:{free_port()}"
+        )
+    )
+    with here.running("node", BLOCKS["node-config"]) as node:
+        node.wait_for("^(Exit node) ")
+
+
 # -- the reference --------------------------------------------------------------------------------------------------
 
 
 def shown(default: object) -> str:
     """A default as README writes it."""
-    if default is None or default in ((), {}) or default == ResolverChoice():
+    if default is None or default is PydanticUndefined or default in ((), {}) or default == ResolverChoice():
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
@@ -384,6 +542,7 @@ def options_of(module: str, command: str) -> list[tuple[str, str, bool]]:
 
 ELSEWHERE_IN_NODE_CONFIG = {
     "--tag": "tags",
+    "--peer": "peers",
     "--hide-destinations": "log.hide_destinations",
     "--log-level": "log.level",
     "--log-format": "log.format",
@@ -391,6 +550,14 @@ ELSEWHERE_IN_NODE_CONFIG = {
     "--discover-user": "discovery.user",
     "--discover-pass": "discovery.pass",
     "--discover-topic": "discovery.topic",
+    "--discover-sealed": "discovery.sealed",
+    "--discover-ca": "discovery.ca",
+}
+OUTSIDE_NODE_CONFIG = {
+    "--config": "none",
+    "--discover-address": "`redis://localhost:6379`",
+    "--dir": "none",
+    "--instance": "none",
 }
 
 
@@ -399,14 +566,20 @@ def test_the_reference_has_every_option_of_a_node() -> None:
     expected = []
     for name, metavar, multiple in options_of("node", "start"):
         field = ELSEWHERE_IN_NODE_CONFIG.get(name, name.removeprefix("--").replace("-", "_"))
-        default = "`redis://localhost:6379`" if name == "--discover-address" else defaults[field]
+        default = OUTSIDE_NODE_CONFIG.get(name) or defaults[field]
         expected.append((f"`{name}`{' (rep.)' if multiple else ''}", metavar.strip(), default))
     assert [(name, value, default) for name, value, default, _ in TABLES["node"]] == expected
 
 
 def test_the_options_of_the_other_commands_are_named() -> None:
-    options = [*options_of("client", "connect"), *options_of("main", "up")]
+    options = [*options_of("client", "connect"), *options_of("node", "drain")]
+    for command in ("up", "status", "why", "connections", "events", "reload"):
+        options += options_of("main", command)
     assert [name for name, _, _ in options if f"`{name}" not in README] == []
+
+
+def test_every_strategy_is_explained() -> None:
+    assert [name.strip("`") for name, *_ in TABLES["strategies"]] == list(Strategy)
 
 
 def test_the_rules_of_the_policy_can_be_read() -> None:

@@ -5,6 +5,7 @@
         - `AddressError`: a text is no multiaddr or no peer ID
         - `KeyFileError`: a network key or identity file is unusable
         - `ConfigError`: a configuration file, field or option is unusable
+        - `NotOffered`: a running program was asked for what its kind does not have
     - `PeerError`: the other side broke a rule of the protocol
         - `DecodeError`: bytes that are no valid varint, protobuf, multiaddr or JSON message
         - `NegotiationError`: multistream-select failed
@@ -19,6 +20,9 @@
         - `StreamReset`: a stream was ended at once; carries the RST code
         - `AccessRefused`: a server that was asked for help turns us away, and will until somebody changes something
     - `RequestError`: a proxied request was not carried out; carries a `Failure`
+        - `NoAnswer`: the exit had not answered when our time was up, nor said that its own was
+    - `ControlError`: a running program could not be asked through its control socket
+        - `NotRunning`: there is none; the command ends with status 3
 
 Messages name what was tried, what happened and, where there is something to do, what to do.
 They never contain a secret.
@@ -47,6 +51,10 @@ class KeyFileError(UserError):
 
 class ConfigError(UserError):
     """A configuration file, one of its fields, or a command-line option is unusable."""
+
+
+class NotOffered(UserError):
+    """A running program was asked for what its kind does not have: a node chooses no exits."""
 
 
 class PeerError(BethrouError):
@@ -141,3 +149,15 @@ class RequestError(BethrouError):
         super().__init__(message)
         self.failure = failure
         self.exit = exit
+
+
+class NoAnswer(RequestError):
+    """The exit had not answered when our time was up: its fault or the destination's, nobody knows."""
+
+
+class ControlError(BethrouError):
+    """A running program could not be asked through its control socket, or did not answer sensibly."""
+
+
+class NotRunning(ControlError):
+    """No program of ours runs where one was looked for."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take five times as long to make, and every request has one
 class RequestEnded:
     """A proxied request is over, carried out or not. Emitted on both sides, with the same `id` on both."""
 
@@ -57,23 +57,30 @@ class DialFailed:
     peer: str
     reason: str
     retry_in: float
+    preferred: bool = True
+    """Whether the configuration names it: of those that were only discovered, many are away."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExitStateChanged:
-    """An exit says that it drains, or serves again."""
+class ExitChanged:
+    """An exit is in another state now."""
 
     peer: str
-    draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ExitSuspected:
-    """An exit failed a request by its own fault and is asked last for `seconds`."""
-
-    peer: str
+    name: str
+    """What it calls itself, or ""."""
+    old: str
+    new: str
+    """connecting, healthy, slow, suspect, down or draining."""
     reason: str
-    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """A source of exits (redis, members, cache) cannot be heard any more, or is well again (`ok`)."""
+
+    source: str
+    ok: bool
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +100,50 @@ class DescriptorsShort:
     short: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RelayReserved:
+    """A relay brings circuits to this node from now on, at these addresses."""
+
+    relay: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLost:
+    """A relay brings us no circuits; it is asked again in `retry_in` seconds."""
+
+    relay: str
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitEnded:
+    """A circuit that this relay carried is over."""
+
+    source: str
+    target: str
+    reason: str
+    """Why it was ended, for people; "" when both sides ended it in peace."""
+    sent: int
+    """Bytes from the source to the target."""
+    received: int
+    """Bytes from the target to the source."""
+    seconds: float
+
+
 Event = (
     RequestEnded
     | LinkOpened
     | LinkClosed
     | DialFailed
-    | ExitStateChanged
-    | ExitSuspected
+    | ExitChanged
+    | SourceChanged
     | StrangerRefused
     | DescriptorsShort
+    | RelayReserved
+    | RelayLost
+    | CircuitEnded
 )
 
 Emit = Callable[[Event], None]

@@ -102,6 +102,20 @@ class MemberSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressReachability:
+    """Whether others can reach this program at one of its public addresses, as peers found that tried."""
+
+    address: str
+    verdict: str
+    """reachable, unreachable, or unknown: nobody could be asked, or those who were do not agree."""
+    confirmed: int
+    """Peers that came in there."""
+    denied: int
+    """Peers that tried in vain."""
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
 class StatusSnapshot:
     """All of it."""
 
@@ -121,6 +135,9 @@ class StatusSnapshot:
     strategy: str = ""
     """The client's strategy."""
     exits: tuple[ExitSnapshot, ...] = ()
+    """All with a link or in the configuration, and some of the others."""
+    exits_known: int = 0
+    """How many there are in all."""
     members: tuple[MemberSnapshot, ...] = ()
     """A node's members; a client lists none."""
     sources: tuple[SourceSnapshot, ...] = ()

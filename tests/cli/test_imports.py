@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from live.payload import MIB
+from live.processes import Program, programs
+
 HEAVY = ("asyncio", "cryptography", "pydantic", "rich", "uvloop", "yaml")
+LOADED_WHEN_NEEDED = (
+    "aiodns",
+    "bethrou.discovery.redis_address",
+    "h11",
+    "hiredis",
+    "nacl",
+    "pycares",
+    "redis",
+    "rich",
+)
 
 
 def loaded_by(module: str) -> set[str]:
@@ -25,7 +39,7 @@ def test_the_client_does_without_the_nodes_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_client")
     assert "bethrou.proxy.pool" in loaded
     assert loaded.isdisjoint(
-        {"aiodns", "pycares", "redis", "bethrou.proxy.exit_node", "bethrou.proxy.resolver", "rich"}
+        {"bethrou.proxy.exit_node", "bethrou.proxy.resolver", "bethrou.proxy.direct", *LOADED_WHEN_NEEDED}
     )
 
 
@@ -33,5 +47,34 @@ def test_the_node_does_without_the_clients_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_node")
     assert "bethrou.proxy.exit_node" in loaded
     assert loaded.isdisjoint(
-        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.socks_server", "redis", "rich"}
+        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.socks_server"}
+        | set(LOADED_WHEN_NEEDED) - {"aiodns", "pycares"}
     )
+
+
+def test_commands_that_ask_a_running_program_load_no_program() -> None:
+    assert loaded_by("bethrou.cli.control_commands").isdisjoint(HEAVY)
+
+
+def libraries(program: Program) -> str:
+    """What a running program has mapped."""
+    return Path(f"/proc/{program.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+async def test_what_a_configuration_does_without_is_not_loaded(tmp_path: Path) -> None:
+    with programs(tmp_path) as started:
+        node = started.node()
+        plain = started.client([node])
+        direct = started.client([node], rules=[{"domain": ["localhost"], "use": "direct"}])
+        redis = started.client([node], discovery={"enabled": True, "address": "127.0.0.1:1"})
+        for client in (plain, direct, redis):
+            await client.connected()
+        assert "_cares" in libraries(node)
+        assert "hiredis" not in libraries(node)
+        assert "hiredis" in libraries(redis)
+        for client in (plain, direct):
+            assert "_cares" not in libraries(client)
+            assert "hiredis" not in libraries(client)
+        for program in (node, plain, direct):
+            assert program.memory < 60 * MIB

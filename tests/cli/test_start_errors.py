@@ -55,14 +55,43 @@ def test_an_option_that_is_none_is_refused_with_a_hint(tmp_path: Path) -> None:
         (["--grace", "soon"], "--grace: "),
         (["--name", "a b"], "--name: "),
         (["--tag", "a b"], "--tag: "),
+        (["--peer", "/ip4/127.0.0.1/tcp/4000"], '--peer: "/ip4/127.0.0.1/tcp/4000" must end in /p2p/ID'),
+        (["--peer", "example.org:4000"], "did you mean /dns4/example.org/tcp/4000?"),
+        (["--peer", f"/ip4/1.2.3.4/udp/4000/quic-v1/p2p/{ID}"], "--peer: "),
+        (["--peer", f"{EXIT}/p2p-circuit/p2p/{ID}"], "--peer: "),
+        (["--dir", "/dev/null/x"], "--dir: /dev/null/x cannot be used: Not a directory"),
+        (["--instance", "a b"], "--instance: "),
         (["--log-level", "loud"], "--log-level: "),
         (["--log-format", "xml"], "--log-format: "),
         (["--key", "absent.key"], "absent.key: cannot be read"),
         (["--identity", "/"], "/: cannot be read"),
-        (["--discover"], "--discover: discovery through Redis comes in a later version"),
-        (["--discover=true", "--discover-address", "redis://x:1"], "--discover: "),
-        (["--relay-mode"], "--relay-mode: "),
-        (["--connect-relay", f"/ip4/127.0.0.1/tcp/1/p2p/{ID}"], "--connect-relay: "),
+        (
+            ["--discover", "--discover-address", "http://x:1"],
+            "--discover-address: discovery address begins with",
+        ),
+        (["--discover=true", "--discover-address", "redis://x:0"], "--discover-address: "),
+        (
+            ["--discover-ca", "/dev/null/x", "--discover", "--discover-address", "ftp://x"],
+            "--discover-address: ",
+        ),
+        (["--config", "absent.yaml"], "absent.yaml: cannot be read: No such file or directory"),
+        (
+            ["--no-exit"],
+            "a node that is no exit (--no-exit) has nothing to do but to relay: say --relay-mode",
+        ),
+        (["--connect-relay", "/ip4/127.0.0.1/tcp/1"], "--connect-relay: "),
+        (
+            ["--connect-relay", f"{EXIT}/p2p-circuit/p2p/{ID}"],
+            "the relay's own address, without /p2p-circuit",
+        ),
+        (["--connect-relay", f"/ip4/127.0.0.1/udp/1/quic-v1/p2p/{ID}"], "--connect-relay: "),
+        (["--relay-mode", "--relay-rate", "fast"], "--relay-rate: "),
+        (
+            ["--relay-mode", "--relay-circuit-rate", "1kB"],
+            "--relay-circuit-rate: must be 0 (no limit) or at least",
+        ),
+        (["--relay-mode", "--relay-circuits", "0"], "--relay-circuits: must be at least 1"),
+        (["--relay-mode", "--relay-duration", "-1s"], "--relay-duration: "),
     ],
 )
 def test_what_a_node_refuses(folder: Path, options: list[str], message: str) -> None:
@@ -93,10 +122,11 @@ def test_an_address_in_use(folder: Path) -> None:
 
 
 def test_a_password_on_the_command_line_is_warned_of_and_not_repeated(folder: Path) -> None:
-    done = run("bethrou-node", "start", "--discover", "--discover-pass", "hunter2", cwd=folder)
+    ends = ["start", "--discover", "--listen", "x"]
+    done = run("bethrou-node", *ends, "--discover-pass", "hunter2", cwd=folder)
     assert "BETHROU_DISCOVER_PASS" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
-    done = run("bethrou-node", "start", "--discover", cwd=folder, BETHROU_DISCOVER_PASS="hunter2")
+    done = run("bethrou-node", *ends, cwd=folder, BETHROU_DISCOVER_PASS="hunter2")
     assert "BETHROU_DISCOVER_PASS" not in done.stderr
 
 
@@ -109,10 +139,13 @@ def test_a_password_on_the_command_line_is_warned_of_and_not_repeated(folder: Pa
         ({"routing": {"strategy": "best"}}, "routing.strategy: "),
         ({"grace": "soon"}, "client.yaml: grace: "),
         (
-            {"discovery": {"enabled": True, "address": "redis://u:hunter2@x"}},
-            "client.yaml: discovery.enabled: ",
+            {"discovery": {"enabled": True, "address": "ftp://u:hunter2@x"}},
+            "client.yaml: discovery address begins with an unknown scheme",
         ),
-        ({"nodes": [{"id": ID, "relay": EXIT}]}, "client.yaml: nodes[0].relay: "),
+        (
+            {"nodes": [{"id": ID, "relay": f"/ip4/1.2.3.4/udp/4000/quic-v1/p2p/{ID}"}]},
+            "client.yaml: nodes[0].relay: ",
+        ),
         (
             {"nodes": [{"addrs": [f"/ip4/1.2.3.4/udp/4000/quic-v1/p2p/{ID}"]}]},
             "client.yaml: nodes[0].addrs: ",
@@ -134,6 +167,8 @@ def test_what_a_client_refuses(folder: Path, config: dict[str, Any], message: st
         (["--grace", "-1"], "--grace: "),
         (["--log-level", "loud"], "--log-level: "),
         (["--key", "."], ".: cannot be read"),
+        (["--dir", "/dev/null/x"], "--dir: /dev/null/x cannot be used: Not a directory"),
+        (["--dir", "x", "--instance", "y"], "--instance: says nothing beside --dir"),
     ],
 )
 def test_what_a_client_refuses_of_its_options(folder: Path, options: list[str], message: str) -> None:

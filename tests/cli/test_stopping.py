@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import pty
 import signal
@@ -11,12 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from live.applications import Application, Refused, application, open_application
+from live.applications import Refused, application, chatter, echoed, open_application
 from live.payload import MIB, Payload
 from live.processes import ClientProgram, NodeProgram, Program, Programs, programs
 from live.targets import answers_after_fin, echo, target
@@ -37,43 +36,12 @@ async def pair(started: Programs) -> tuple[NodeProgram, ClientProgram]:
     return node, client
 
 
-async def ended(program: Program, timeout: float = PATIENCE) -> int:
-    """Wait for a program's end; its exit status."""
-    return await asyncio.to_thread(program._process.wait, timeout)
-
-
-async def echoed(app: Application, data: bytes) -> bytes:
-    app.writer.write(data)
-    async with asyncio.timeout(PATIENCE):
-        return await app.reader.readexactly(len(data))
-
-
 def can_connect(address: tuple[str, int]) -> bool:
     try:
         socket.create_connection(address, timeout=5).close()
     except OSError:
         return False
     return True
-
-
-@contextlib.asynccontextmanager
-async def chatter(app: Application) -> AsyncIterator[None]:
-    """Keep bytes moving on a connection: it does not count as finished."""
-    enough = asyncio.Event()
-
-    async def talk() -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while not enough.is_set():
-                await echoed(app, b"still here")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(enough.wait(), 0.2)
-
-    task = asyncio.create_task(talk())
-    try:
-        yield
-    finally:
-        enough.set()
-        await task
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -83,7 +51,7 @@ async def test_without_connections_the_end_comes_at_once(
     for program in reversed(pair):
         began = time.monotonic()
         program.signal(number)
-        assert await ended(program) == 0
+        assert await program.ended() == 0
         assert time.monotonic() - began < 5
         assert program.lines[-1]["event"] == "stopped"
 
@@ -106,11 +74,11 @@ async def test_a_live_connection_goes_on_and_nothing_new_is_taken(
                 with pytest.raises(Refused):
                     await open_application(client.proxy, *_where(destination.address))
         assert await echoed(app, b"and once more") == b"and once more"
-        assert stopped._process.poll() is None
+        assert stopped.running
         app.writer.write_eof()
         assert await app.reader.read() == b""
         app.writer.close()
-        assert await ended(stopped) == 0
+        assert await stopped.ended() == 0
     assert [line["result"] for line in stopped.lines_of("request")] == ["ok"]
 
 
@@ -127,7 +95,7 @@ async def test_a_second_signal_ends_at_once(pair: tuple[NodeProgram, ClientProgr
         await stopped.logged("stopping")
         began = time.monotonic()
         stopped.signal(signal.SIGTERM)
-        assert await ended(stopped) == 0
+        assert await stopped.ended() == 0
         assert time.monotonic() - began < 3
 
 
@@ -142,7 +110,7 @@ async def test_grace_is_an_option_and_ends_what_is_still_alive(started: Programs
     ):
         began = time.monotonic()
         node.signal(signal.SIGTERM)
-        assert await ended(node) == 0
+        assert await node.ended() == 0
         assert 0.9 < time.monotonic() - began < 8
 
 
@@ -157,7 +125,7 @@ async def test_connections_without_a_byte_for_five_seconds_count_as_finished(
         assert await echoed(app, b"the last word") == b"the last word"
         began = time.monotonic()
         node.signal(signal.SIGTERM)
-        assert await ended(node) == 0
+        assert await node.ended() == 0
         assert 3 < time.monotonic() - began < 15
 
 
@@ -210,7 +178,7 @@ async def test_the_last_bytes_arrive_although_the_exit_has_nothing_left_to_do(
         node.signal(signal.SIGTERM)
         assert await app.receive() == (answer.size, answer.sha256)
         app.writer.close()
-        assert await ended(node) == 0
+        assert await node.ended() == 0
 
 
 def _where(address: str) -> tuple[str, int]:

@@ -5,6 +5,7 @@ import pytest
 
 from bethrou.config import (
     ClientConfig,
+    ExitEntry,
     HostPort,
     LogFormat,
     LogLevel,
@@ -145,12 +146,15 @@ def test_bom_and_crlf_are_accepted(load) -> None:
     [
         (
             "routing: {strategy: fastst}",
-            'routing.strategy: "fastst" is not one of random, round-robin, fastest, latency'
-            ' (did you mean "fastest"?)',
+            'routing.strategy: "fastst" is not one of random, round-robin, fastest, ordered, least-loaded, sticky,'
+            ' latency (did you mean "fastest"?)',
         ),
         ("routing: {stratgy: random}", 'routing.stratgy: unknown key (did you mean "strategy"?)'),
         ("routing: {strategy: [random]}", "routing.strategy: must be one of random, round-robin"),
-        ("routing: {xyz: 1}", "routing.xyz: unknown key; known are health, pool, strategy, timeout"),
+        (
+            "routing: {xyz: 1}",
+            "routing.xyz: unknown key; known are health, pool, sticky_by, strategy, timeout",
+        ),
         ("listen: 127.0.0.1:1", "listen: unknown key (did you mean server.listen?)"),
         ("server: {password: x}", 'server.password: unknown key (did you mean "pass"?)'),
         ("routing: {pool: many}", 'routing.pool: must be a whole number, not "many"'),
@@ -176,7 +180,7 @@ def test_bom_and_crlf_are_accepted(load) -> None:
         ("grace: [5]", "grace: must be a duration"),
         ("key: {a: b}", "key: must be a file name, not a block of keys"),
         ('"\\x1b[2J": 1', "\\x1b[2J: unknown key"),
-        ("a: 1\nb: 2", "a: unknown key; known are discovery, grace, half_close_wait, key, log, nodes"),
+        ("a: 1\nb: 2", "a: unknown key; known are discovery, grace, half_close_wait, key, log, nodes, punch"),
         ("a: 1\nb: 2", "(and 1 more problem)"),
     ],
 )
@@ -220,7 +224,7 @@ def test_no_exits_at_all_are_refused(refusal, load) -> None:
     [
         (b"", "the file is empty"),
         (b"# nothing\n", "the file is empty"),
-        (b"- a\n", "must consist of keys such as nodes: and server:, not of a list of 1"),
+        (b"- a\n", "must consist of keys such as nodes:, not of a list of 1"),
         (b"just words\n", 'not of "just words"'),
         (b"a: 1\nb: \xff\n", "line 2: is not UTF-8 text"),
         ("nodes: []".encode("utf-16"), "line 1: is not UTF-8 text"),
@@ -323,6 +327,9 @@ def test_a_nodes_options_are_parsed() -> None:
         ({"name": "a b"}, '--name: "a b" must have 1 to 64 characters'),
         ({"log": {"level": "x"}}, '--log-level: "x" is not one of'),
         ({"connect_relay": ["nonsense"]}, "--connect-relay: 'nonsense' is no multiaddr"),
+        ({"relay_rate": "10 parsecs"}, '--relay-rate: "10 parsecs" is no number of bytes'),
+        ({"relay_circuits": "many"}, "--relay-circuits: must be a whole number"),
+        ({"relay_data": True}, "--relay-data: must be a number of bytes"),
         ({"grace": -1}, "--grace: "),
         ({"grace": float("nan")}, "--grace: must be a finite duration"),
         ({"grace": True}, "--grace: must be a duration"),
@@ -339,3 +346,18 @@ def test_a_configuration_is_frozen() -> None:
     config = node_config({})
     with pytest.raises(ValueError, match="frozen"):
         config.grace = 5  # type: ignore[misc]
+
+
+def test_what_a_relay_may_carry() -> None:
+    config = node_config(
+        {"relay_mode": True, "relay_rate": "10MB", "relay_circuit_rate": 65536, "relay_duration": "2m"}
+    )
+    assert (config.relay_rate, config.relay_circuit_rate, config.relay_duration) == (10_000_000, 65_536, 120)
+    assert (config.relay_data, config.relay_reservations) == (0, 2048)
+
+
+def test_the_ways_to_an_exit_end_with_its_relay() -> None:
+    relay = f"/ip4/198.51.100.10/tcp/4000/p2p/{ID_A}"
+    entry = ExitEntry.model_validate({"id": ID_B, "addrs": ["/ip4/192.0.2.1/tcp/1"], "relay": relay})
+    assert [str(address) for address in entry.ways] == ["/ip4/192.0.2.1/tcp/1", f"{relay}/p2p-circuit"]
+    assert ExitEntry.model_validate({"id": ID_B, "relay": relay}).ways[0].is_circuit

@@ -14,6 +14,7 @@ from bethrou.config.values import (
     parse_label,
     parse_listen,
     parse_resolver,
+    parse_size,
 )
 from bethrou.errors import ConfigError
 
@@ -180,3 +181,33 @@ def test_every_parser_answers_with_a_value_or_one_line(text: str) -> None:
             parse(text)
         except ConfigError as error:
             assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("500000", 500_000),
+        ("500kB", 500_000),
+        ("1.5MB", 1_500_000),
+        ("10MiB", 10 << 20),
+        ("2G", 2_000_000_000),
+        ("64 KiB", None),
+        ("64kiB", 65_536),
+        (" 1B ", 1),
+    ],
+)
+def test_sizes_are_numbers_of_bytes(text: str, size: int | None) -> None:
+    if size is None:
+        with pytest.raises(ConfigError, match="no number of bytes"):
+            parse_size(text)
+    else:
+        assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "B", "-1", "1e6", "10mb", "10 Mbit", "\u0663MB", "99999999999999999999TB"]
+)
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_size(text)

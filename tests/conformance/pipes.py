@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from net.collector import Collector, End
 from net.hosts import link_over, open_pipe, stream_pair, two_hosts
 from net.memory import memory_pipe
+from net.relays import relayed
 
 Pipe = tuple[End, End]
 
@@ -59,6 +60,15 @@ async def circuit() -> AsyncIterator[Pipe]:
 
 
 @asynccontextmanager
+async def relayed_circuit() -> AsyncIterator[Pipe]:
+    """A stream of a link that a relay carries from one host to another."""
+    async with relayed() as (_dialer, _relay, hidden, link):
+        left, right = await stream_pair(link, hidden)
+        async with _closing(_new_end(left), _new_end(right)) as pipe:
+            yield pipe
+
+
+@asynccontextmanager
 async def memory() -> AsyncIterator[Pipe]:
     """The pipe in memory that other tests use: it must be no better than the real ones."""
     left, right = memory_pipe(asyncio.get_running_loop())
@@ -70,6 +80,7 @@ KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pipe]]] = {
     "tcp": tcp,
     "yamux": yamux,
     "circuit": circuit,
+    "relayed": relayed_circuit,
     "memory": memory,
 }
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bethrou.discovery import announcement_reader
 from bethrou.discovery.announced_exits import AnnouncedExits
 from bethrou.discovery.announcement_reader import (
     BURST,
@@ -60,43 +59,40 @@ async def test_signatures_are_verified_at_a_bounded_pace_and_none_is_forgotten(
         reading.reader.received(message)
     began = clock.now
     await until(lambda: reading.reader.heard >= BURST)
-    taken = reading.reader.heard
-    assert taken <= BURST + VERIFICATIONS * (clock.now - began) + 1
     while reading.reader.heard < count:
+        assert reading.reader.heard <= BURST + VERIFICATIONS * (clock.now - began) + 1
         await clock.forward(0.02)
-    assert 0.4 < clock.now - began < 2
+    assert clock.now - began > 0.4
     assert reading.counts == (count, 0)
 
 
 async def test_what_a_member_said_goes_before_what_anybody_can_make_up(
     clock: Clock, reading: Reading
 ) -> None:
-    for message in [answer_of(statement()) for _ in range(BURST + 200)]:
+    for message in [answer_of(statement()) for _ in range(BURST + 2000)]:
         reading.reader.received(message)
-    await until(lambda: reading.reader.heard >= BURST)
+    await until(lambda: reading.reader.heard >= BURST and not len(reading.reader._new))
     member = statement()
     reading.reader.received(presence_of(member))
     before = reading.reader.heard
-    while reading.reader.heard < BURST + 201:
+    while reading.reader.heard < BURST + 2001:
         await clock.forward(0.02)
     order = [sighting.peer for sighting in reading.notes.seen_all]
     assert order.index(member.peer) - before < 20
     assert reading.reader.skipped == 0
 
 
-async def test_what_is_known_waits_for_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcement_reader, "VERIFICATIONS", 1e-6)
-    reading, member = Reading(), statement()
+async def test_what_is_known_waits_for_no_signature(clock: Clock, reading: Reading) -> None:
+    member = statement()
     reading.reader.received(presence_of(member))
-    for message in [presence_of(statement()) for _ in range(BURST)]:
+    await reading.notes.sighting()
+    for message in [presence_of(statement()) for _ in range(BURST + 2000)]:
         reading.reader.received(message)
-    await until(lambda: reading.reader.heard == BURST)
     reading.reader.received(presence_of(member, member.seq + 1))
     reading.reader.received(encode_request("client-reply-1", KEYS))
     await until(lambda: reading.asked)
-    assert reading.counts == (BURST + 1, 0)
+    assert reading.reader.heard < BURST + 2000
     assert [sighting.peer for sighting in reading.notes.seen_all].count(member.peer) == 2
-    await reading.reader.close()
 
 
 async def test_what_waits_is_bounded_in_number(reading: Reading) -> None:
@@ -134,12 +130,3 @@ async def test_others_in_the_loop_have_their_turns_during_a_flood(reading: Readi
         await turns(1)
         count += 1
     assert count >= MAX_WAITING // 10
-
-
-async def test_a_flood_of_nonsense_does_not_keep_a_member_waiting(reading: Reading) -> None:
-    reading.reader.received(presence_of(statement()))
-    for _ in range(MAX_WAITING - 1):
-        reading.reader.received(b"nonsense")
-    while not reading.notes.seen_all:
-        await turns(1)
-    assert reading.reader.skipped < 100

@@ -178,7 +178,7 @@ async def test_nobody_is_answered_who_could_not_use_the_answer(server: RedisServ
         ours.says.say("/ip4/8.8.8.8/tcp/4000")
         await others.publish(TOPIC, go_request(TOPIC))  # everybody would be answered by everybody
         await others.publish(TOPIC, b'{"action":"other","reply":"two"}')
-        await others.publish(TOPIC, b'{"reply":"  three  ","ACTION":" discover "}')
+        await others.publish(TOPIC, b'{"reply":"three","ACTION":"discover"}')
         await others.next("three")
         assert {channel for channel, _ in others.heard} == {TOPIC, "three"}
 

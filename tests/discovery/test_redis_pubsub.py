@@ -47,6 +47,7 @@ async def test_a_server_that_is_killed_and_started_is_subscribed_again(server: R
     async with line(server) as ours:
         await ours.up()
         assert await ours.pubsub.publish(TOPIC, b"before")
+        await until(lambda: ours.box.messages == [b"before"])
         server.kill()
         await ours.down()
         server.start()

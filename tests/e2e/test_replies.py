@@ -9,8 +9,8 @@ import struct
 
 import pytest
 
-from bethrou.events import ExitSuspected, RequestEnded
-from bethrou.proxy import exit_client, exit_node, router
+from bethrou.events import ExitChanged, RequestEnded
+from bethrou.proxy import exit_client, exit_node
 from bethrou.wire.psk import NetworkKey
 from live.applications import GREETING, application, connect_request, open_application, refusal
 from live.members import running_client, running_node
@@ -47,7 +47,7 @@ async def test_refused_denied_and_impossible_names(key: NetworkKey) -> None:
             ("127.0.0.1.", gone.port, 0x04),
         ):
             assert await refusal(client.proxy, host, port) == code, host
-        assert client.app.pool.exits[str(node.app.host.peer_id)].health.failures == 0
+        assert client.app.pool.exits[str(node.app.host.peer_id)].health.suspicion.failures == 0
         await until(lambda: client.app.active == node.app.active == 0)
 
 
@@ -124,8 +124,8 @@ async def test_50_requests_to_an_address_that_drops_syns_leave_every_exit_health
             assert other.app.active
             assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
             assert await asyncio.gather(*waiting) == [0x06] * 50
-        assert not client.events.of(ExitSuspected)
-        assert all(exit_.health.failures == 0 for exit_ in client.app.pool.exits.values())
+        assert {event.new for event in client.events.of(ExitChanged)} == {"healthy"}
+        assert all(exit_.health.suspicion.failures == 0 for exit_ in client.app.pool.exits.values())
         assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
 
 
@@ -141,11 +141,13 @@ async def test_success_is_told_only_when_the_exit_has_connected(key: NetworkKey)
             app.writer.close()
 
 
-async def test_no_exit(key: NetworkKey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router, "FIRST_EXIT_TIMEOUT", 0.2)
+async def test_no_exit(key: NetworkKey) -> None:
     async with running_node(key) as node:
         address = node.address
-    async with running_client(key, [address], wait=False) as client, target(echo) as far:
+    async with (
+        running_client(key, [address], wait=False, routing={"wait": 0.2}) as client,
+        target(echo) as far,
+    ):
         assert await refusal(client.proxy, "127.0.0.1", far.port) == 0x01
         assert not far.visits
 

@@ -225,6 +225,27 @@ async def test_a_destination_that_resets_leaves_nothing_behind(key: NetworkKey, 
         assert len(results) == 40
 
 
+@pytest.mark.parametrize("what", ["application", "link"])
+async def test_what_is_cut_off_does_not_look_finished(key: NetworkKey, what: str) -> None:
+    """Nobody may take half an upload, or half a page without a length, for the whole."""
+    async with (
+        running_node(key) as node,
+        running_client(key, [node.address]) as client,
+        target(echo) as far,
+        application(client.proxy, "127.0.0.1", far.port) as app,
+    ):
+        await app.send([b"half of it"])
+        assert await app.reader.readexactly(10) == b"half of it"
+        if what == "application":
+            app.abort()
+        else:
+            client.link_to(str(node.app.host.peer_id)).close()
+            with pytest.raises(ConnectionResetError):
+                await app.reader.read()
+        await until(lambda: not far.open_visits)
+        assert far.visits[0].end == "ConnectionResetError"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_either_side_may_go_at_any_moment(key: NetworkKey, host: str) -> None:
     """Also in the moment when a reader hands over to the splice."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import uvloop
 
 from bethrou.wire.psk import NetworkKey
 from interop.peers import Peers, open_peers
+from live.redis_server import RedisServer, redis_server
 
 _HERE = Path(__file__).parent
 
@@ -36,3 +37,9 @@ def key() -> NetworkKey:
 async def peers(key: NetworkKey, tmp_path: Path) -> AsyncIterator[Peers]:
     async with open_peers(key, tmp_path) as started:
         yield started
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server

@@ -18,6 +18,7 @@ import pytest
 from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
 from conftest import missing, needs
+from live.namespaces import Namespace
 from live.waiting import PATIENCE
 
 Line = dict[str, Any]
@@ -156,14 +157,33 @@ class Peers:
         listen: str = "/ip4/127.0.0.1/tcp/0",
         key_file: Path | None = None,
         like: Peer | None = None,
+        within: Namespace | None = None,
     ) -> Peer:
         """A peer that serves proxy requests, listening; with the identity of `like`."""
         identity = like.identity if like else None
-        peer = await self._start(
-            name, "exit", "--listen", listen, *options, key_file=key_file, identity=identity
-        )
+        options = ("--listen", listen, *options)
+        peer = await self._start(name, "exit", *options, key_file=key_file, identity=identity, within=within)
         await peer.event("listening")
         return peer
+
+    async def discoverable_exit(
+        self,
+        name: str,
+        redis: str,
+        *options: str,
+        topic: str | None = None,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
+    ) -> Peer:
+        """An exit that answers on `topic` (None: its peer ID), subscribed at the server `redis`."""
+        topics = ("--discover-topic", topic) if topic else ()
+        peer = await self.exit(name, "--discover-address", redis, *topics, *options, listen=listen)
+        await peer.event("discoverable")
+        return peer
+
+    async def discovering_client(self, name: str, redis: str, topic: str, *options: str) -> Peer:
+        """A peer that asks on `topic` for exits and connects to those that answer."""
+        asked = ("--discover-address", redis, "--discover-topic", topic)
+        return await self._start(name, "client", *asked, *options, key_file=None)
 
     async def client(self, name: str, address: str, *options: str, key_file: Path | None = None) -> Peer:
         """A peer that dials `address`; its first event says whether it got through."""
@@ -182,17 +202,14 @@ class Peers:
         *options: str,
         key_file: Path | None,
         identity: Identity | None = None,
+        within: Namespace | None = None,
     ) -> Peer:
         identity = identity or Identity.from_seed(next(self._numbers).to_bytes(32, "big"))
         seed = identity.to_protobuf()[4:36].hex()
+        key_options = ("--psk", str(key_file or self.key_file), "--identity-seed", seed)
+        argv = [runnable(name), role, *key_options, *options]
         process = await asyncio.create_subprocess_exec(
-            runnable(name),
-            role,
-            "--psk",
-            str(key_file or self.key_file),
-            "--identity-seed",
-            seed,
-            *options,
+            *(argv if within is None else within.command(*argv)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -42,6 +42,7 @@ async def test_a_client_learns_who_our_node_is(peers: Peers, key: NetworkKey, na
         assert seen["peer"] == str(node.app.host.peer_id)
         assert seen["agent"].startswith("bethrou-py/")
         offered = {
+            "/bethrou/members/1.0.0",
             "/bethrou/ping/1.0.0",
             "/bethrou/proxy/1.0.0",
             "/bethrou/proxy/1.1.0",
@@ -49,6 +50,8 @@ async def test_a_client_learns_who_our_node_is(peers: Peers, key: NetworkKey, na
             "/ipfs/id/1.0.0",
             "/ipfs/id/push/1.0.0",
             "/ipfs/ping/1.0.0",
+            "/libp2p/autonat/2/dial-back",
+            "/libp2p/autonat/2/dial-request",
         }
         assert set(seen["protocols"]) == offered
         assert seen["signed_record"]

@@ -10,7 +10,6 @@ import pytest
 
 from bethrou.events import RequestEnded
 from bethrou.net import link as link_module
-from bethrou.proxy import exit_client
 from bethrou.wire.psk import NetworkKey
 from interop.peers import Peer, Peers, each_exit, each_go_peer
 from live.applications import Refused, application, open_application, refusal
@@ -96,22 +95,24 @@ async def test_failures_reach_the_application(peers: Peers, key: NetworkKey, nam
         assert await refusal(client.proxy, "127.0.0.1", gone.port) == 0x05
         if names_are_denied_here():
             assert await refusal(client.proxy, "no-such-name.invalid", 80) == 0x04
-        assert client.app.pool.exits[exit_.id].health.failures == 0
+        assert client.app.pool.exits[exit_.id].health.suspicion.failures == 0
         await all_streams_gone(client, exit_)
 
 
 @each_exit
 async def test_a_destination_that_never_answers_is_not_the_exits_fault(
-    peers: Peers, key: NetworkKey, name: str, mode: str, monkeypatch: pytest.MonkeyPatch
+    peers: Peers, key: NetworkKey, name: str, mode: str
 ) -> None:
     """A 1.0.0 exit says nothing while it dials, and Go's sets no limit to that."""
-    monkeypatch.setattr(exit_client, "ANSWER_TIMEOUT", 0.5)
     exit_ = await peers.exit(name, "--mode", mode)
-    async with running_client(key, [exit_.address]) as client, target(echo) as far:
+    async with (
+        running_client(key, [exit_.address], routing={"timeout": "500ms"}) as client,
+        target(echo) as far,
+    ):
         with deaf_listener() as deaf:
             asking = [refusal(client.proxy, "127.0.0.1", deaf.port) for _ in range(10)]
             assert await asyncio.gather(*asking) == [0x06] * 10
-        assert client.app.pool.exits[exit_.id].health.failures == 0
+        assert client.app.pool.exits[exit_.id].health.suspicion.failures == 0
         assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
         await all_streams_gone(client, exit_)
 

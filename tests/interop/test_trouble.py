@@ -9,7 +9,6 @@ import time
 import pytest
 
 from bethrou.events import DialFailed, LinkClosed, LinkOpened, StrangerRefused
-from bethrou.proxy import router
 from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
 from interop.peers import Peers, each_exit, each_go_peer, each_peer
@@ -136,12 +135,12 @@ async def test_a_request_during_the_absence_waits_for_the_return(
 
 
 @each_peer
-async def test_a_lost_exit_ends_its_connections(
-    peers: Peers, key: NetworkKey, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(router, "FIRST_EXIT_TIMEOUT", 0.3)
+async def test_a_lost_exit_ends_its_connections(peers: Peers, key: NetworkKey, name: str) -> None:
     exit_ = await peers.exit(name)
-    async with running_client(key, [exit_.address]) as client, target(echo) as far:
+    async with (
+        running_client(key, [exit_.address], routing={"wait": "300ms"}) as client,
+        target(echo) as far,
+    ):
         async with application(client.proxy, "127.0.0.1", far.port) as app:
             await app.send([b"x"])
             assert await app.reader.readexactly(1) == b"x"

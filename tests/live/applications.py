@@ -52,11 +52,18 @@ class Application:
             raise Refused(code)
 
     async def send(self, blocks: Iterable[bytes], *, end: bool = False) -> None:
+        """Send, and end this direction if `end`. Raises ConnectionError when the connection is gone."""
         for block in blocks:
+            self._check_alive()
             self.writer.write(block)
             await self.writer.drain()
         if end:
+            self._check_alive()
             self.writer.write_eof()
+
+    def _check_alive(self) -> None:
+        if self.writer.transport.is_closing():  # uvloop's transport would raise RuntimeError
+            raise ConnectionResetError("the connection is gone")
 
     async def receive(self, size: int | None = None) -> tuple[int, str]:
         """Read `size` bytes, or until EOF: how many came, and their SHA-256."""
@@ -120,6 +127,33 @@ async def application(
         app.writer.close()
         with contextlib.suppress(OSError):
             await app.writer.wait_closed()
+
+
+async def echoed(app: Application, data: bytes) -> bytes:
+    """What comes back for `data`."""
+    app.writer.write(data)
+    async with asyncio.timeout(PATIENCE):
+        return await app.reader.readexactly(len(data))
+
+
+@contextlib.asynccontextmanager
+async def chatter(app: Application) -> AsyncIterator[None]:
+    """Keep bytes moving on a connection: it does not count as finished."""
+    enough = asyncio.Event()
+
+    async def talk() -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while not enough.is_set():
+                await echoed(app, b"still here")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), 0.2)
+
+    task = asyncio.create_task(talk())
+    try:
+        yield
+    finally:
+        enough.set()
+        await task
 
 
 async def refusal(proxy: tuple[str, int], host: str, port: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,33 @@ _MODULES = {"node": ("bethrou.cli.node", "start"), "client": ("bethrou.cli.clien
 
 
 class Program:
-    """A node or client process in a folder of its own. Its log is JSON lines."""
+    """A node or client process in a folder of its own. Its log is JSON lines.
 
-    def __init__(self, role: str, folder: Path, *arguments: str) -> None:
+    Programs whose folders are in the same one are one user's on one machine. `within`: the command that runs it, in
+    another network, say.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         module, command = _MODULES[role]
         self._role = role
         self._log = folder / f"{role}.log"
         self._said = folder / f"{role}.out"
+        self._lines: list[Line] = []
+        self._read = 0
+        """Bytes of the log that are in `_lines`."""
         with self._log.open("wb") as log, self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, command, "--log-format", "json", *arguments],
+                [*within, sys.executable, "-m", module, command, "--log-format", "json", *arguments],
                 cwd=folder,
+                env={**os.environ, "XDG_STATE_HOME": str(folder.parent), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=log,
@@ -55,9 +71,13 @@ class Program:
 
     @property
     def lines(self) -> list[Line]:
-        """Its log so far."""
-        whole, _, _ = self._log.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        """Its log so far. To be read no more when its folder has another program."""
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            whole, newline, _ = log.read().rpartition(b"\n")
+        self._read += len(whole + newline)
+        self._lines += map(json.loads, whole.splitlines())
+        return self._lines
 
     def lines_of(self, event: str, **fields: Any) -> list[Line]:
         """The lines of an event, with these fields."""
@@ -81,10 +101,24 @@ class Program:
         """Files and sockets that it has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    @property
+    def memory(self) -> int:
+        """Bytes of it that are in memory, libraries that it shares with others included."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
     def allow_descriptors(self, count: int) -> None:
         """From now on it may have so many open, and no more."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+    @property
+    def most_memory(self) -> int:
+        """Bytes of memory that it has had at a time so far."""
+        (line,) = re.findall(
+            r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE
+        )
+        return int(line) * 1024
 
     @property
     def sockets(self) -> int:
@@ -98,10 +132,20 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End it without a chance to say goodbye."""
         self._process.kill()
         self._process.wait()
+
+    async def ended(self, timeout: float = PATIENCE) -> int:
+        """Wait until it has ended by itself; its exit status."""
+        await until(lambda: self._process.poll() is not None, timeout, f"the end of {self._log}")
+        return self._process.wait()
 
     def stop(self) -> int:
         """End it as a user does, twice if it must be; its exit status."""
@@ -120,8 +164,14 @@ class Program:
 class NodeProgram(Program):
     """A node process on a free port of loopback."""
 
-    def __init__(self, folder: Path, *arguments: str, listen: str = "/ip4/127.0.0.1/tcp/0") -> None:
-        super().__init__("node", folder, "--listen", listen, *arguments)
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("node", folder, "--listen", listen, *arguments, environment=environment)
         self.address = self.said(r"^ +- (/ip4/127\.0\.0\.1/\S+)")
         """Where it is, with its peer ID."""
         self.id = self.address.rpartition("/")[2]
@@ -140,15 +190,24 @@ class ClientProgram(Program):
         folder: Path,
         addresses: Sequence[str],
         *arguments: str,
+        within: Sequence[str] = (),
         **config: Any,
     ) -> None:
         listen = {"listen": "127.0.0.1:0", **config.pop("server", {})}
         nodes = [{"addrs": [address]} for address in addresses]
         # JSON is YAML
-        (folder / "client.yaml").write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
-        super().__init__("client", folder, *arguments)
+        self.config = folder / "client.yaml"
+        self.config.write_text(json.dumps({"server": listen, "nodes": nodes, **config}))
+        super().__init__("client", folder, *arguments, within=within)
         host, _, port = self.said(r"^SOCKS5 on (\S+),").rpartition(":")
         self.proxy = host, int(port)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Have these blocks in its client.yaml, beside those that are there. It may not have noticed yet."""
+        config = {**json.loads(self.config.read_text()), **changes}
+        beside = self.config.with_name("client.yaml.new")
+        beside.write_text(json.dumps(config))
+        beside.replace(self.config)
 
     async def connected(self, count: int = 1) -> None:
         """Wait until links to so many exits have come up."""
@@ -161,6 +220,7 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._all: list[Program] = []
+        self._numbers = itertools.count()
         key = folder / "network.key"
         key.write_bytes(NetworkKey.generate(os.urandom).format())
         key.chmod(0o600)
@@ -170,6 +230,12 @@ class Programs:
         return self._keep(
             NodeProgram(self._new_folder(), "--allow", "127.0.0.0/8", "--allow", "::1", *arguments, **options)
         )
+
+    def node_of(self, **config: Any) -> NodeProgram:
+        """A node with a node.yaml, which permits what that says."""
+        folder = self._new_folder()
+        (folder / "node.yaml").write_text(json.dumps(config))  # JSON is YAML
+        return self._keep(NodeProgram(folder, "--config", "node.yaml"))
 
     def again(self, node: NodeProgram, *arguments: str) -> NodeProgram:
         """A node that has ended, started once more: same identity, same port."""
@@ -194,7 +260,7 @@ class Programs:
         return program
 
     def _new_folder(self) -> Path:
-        folder = self._folder / str(len(self._all))
+        folder = self._folder / str(next(self._numbers))
         folder.mkdir()
         return folder
 

@@ -44,7 +44,9 @@ class Happenings(HostEvents):
 class Member(Host):
     """A host that listens on loopback, and gives out the streams that are opened to it as `PIPE`."""
 
-    def __init__(self, name: str, key: NetworkKey = KEY) -> None:
+    def __init__(
+        self, name: str, key: NetworkKey = KEY, at: Multiaddr = ANYWHERE, from_listening_port: bool = False
+    ) -> None:
         self.happenings = Happenings()
         self.identity = identity(name)
         loop = asyncio.get_running_loop()
@@ -56,11 +58,12 @@ class Member(Host):
             clock=time.monotonic,
             agent=f"test/{name}",
             events=self.happenings,
+            dial_from_listening_port=from_listening_port,
         )
         super().__init__(loop, config)
         self.pipes: asyncio.Queue[YamuxStream] = asyncio.Queue()
         self.handle(PIPE, self._take_pipe)
-        self.address = self.listen(ANYWHERE)
+        self.address = self.listen(at)
 
     @property
     def port(self) -> int:

@@ -47,6 +47,7 @@ async def test_idle_streams_of_a_kind_that_needs_one_are_few(protocol: str, most
         await until(lambda: other.stream_count == most)
         for negotiation in opened[:most]:
             negotiation.stream.abort()
+        await until(lambda: other.stream_count == 0)
         again = propose(await link.open_stream(), [protocol])
         assert await again.agreed() == protocol
         again.stream.abort()

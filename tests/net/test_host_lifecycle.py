@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bethrou.errors import DialError, LinkLost
+from bethrou.net.link import Link
 from bethrou.net.negotiation import NEGOTIATION_FAILED, propose
 from bethrou.net.reader import ByteReader
 from bethrou.wire.multiaddr import Multiaddr
@@ -46,6 +47,40 @@ async def test_both_ends_of_a_link_agree() -> None:
         await reached(lambda: dialer.happenings.down and listener.happenings.down)
         assert not dialer.links and not listener.links
         assert len(dialer.happenings.down) == len(listener.happenings.down) == 1
+
+
+async def test_whoever_observes_links_is_told_of_those_that_are_up_already_and_of_all_that_come_and_go() -> (
+    None
+):
+    async with nothing_left(), two_hosts() as (dialer, listener, link, _other):
+        up: list[Link] = []
+        down: list[tuple[Link, bool]] = []
+        end = dialer.observe_links(up.append, lambda each, reason: down.append((each, bool(dialer.links))))
+        assert up == [link]
+        second = await dialer.dial(listener.peer_id, [listener.address])
+        assert up == [link, second]
+        link.close()
+        await reached(lambda: down)
+        second.close()
+        await reached(lambda: len(down) == 2)
+        assert down == [(link, True), (second, False)]
+        end()
+        end()
+        third = await dialer.dial(listener.peer_id, [listener.address])
+        third.close()
+        await reached(lambda: len(dialer.happenings.down) == 3)
+        assert (len(up), len(down)) == (2, 2)
+        assert dialer.happenings.up == [link, second, third]
+
+
+async def test_where_a_host_is_bound_is_not_where_it_can_be_reached() -> None:
+    member = Member("member")
+    everywhere = member.listen(Multiaddr.parse("/ip4/0.0.0.0/tcp/0"))
+    assert member.bound_addresses == [member.address, everywhere]
+    assert everywhere not in member.listen_addresses
+    member.stop_listening()
+    assert member.bound_addresses == member.listen_addresses == []
+    await member.close()
 
 
 async def test_each_side_learns_what_the_other_is() -> None:

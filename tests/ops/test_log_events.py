@@ -5,14 +5,17 @@ import pytest
 
 from bethrou.config import LogFormat, LogLevel
 from bethrou.events import (
+    CircuitEnded,
     DescriptorsShort,
     DialFailed,
     Event,
-    ExitStateChanged,
-    ExitSuspected,
+    ExitChanged,
     LinkClosed,
     LinkOpened,
+    RelayLost,
+    RelayReserved,
     RequestEnded,
+    SourceChanged,
     StrangerRefused,
 )
 from bethrou.ops.log_events import CLIENT_WORDS, NODE_WORDS, STRANGERS_AT_ONCE, EventLog, Words
@@ -99,7 +102,7 @@ def test_hidden_destinations_are_in_no_field() -> None:
         ended(),
         ended(result="no-such-host", reason="lookup example.com: no such host"),
         ended(result="overloaded", reason="lookup example.com: too many look-ups"),
-        ExitSuspected(PEER, "lookup example.com: broken", 2.0),
+        ExitChanged(PEER, "", "healthy", "suspect", "lookup example.com: broken"),
         StrangerRefused("socks", "127.0.0.1:5000", "host 'example.com\\x00' has characters that no name has"),
     )
     assert len(told) == 5
@@ -173,10 +176,61 @@ def test_a_shortage_is_told_of_once_and_its_end_once() -> None:
     assert len(lines.tell(short, over, after=60.0)) == 2
 
 
-def test_what_an_exit_says_of_itself() -> None:
-    drains, serves, suspected = Lines().tell(
-        ExitStateChanged(PEER, True), ExitStateChanged(PEER, False), ExitSuspected(PEER, "RST", 2.0)
+def test_one_line_for_each_change_of_an_exit_that_is_connected() -> None:
+    drains, serves, suspected, well = Lines().tell(
+        ExitChanged(PEER, "", "connecting", "healthy", "connected"),
+        ExitChanged(PEER, "", "healthy", "draining", "says that it takes no new requests"),
+        ExitChanged(PEER, "", "draining", "healthy", "serves again"),
+        ExitChanged(PEER, "berlin", "healthy", "suspect", "failed a request: RST"),
+        ExitChanged(PEER, "berlin", "suspect", "healthy", "took a request"),
+        ExitChanged(PEER, "", "healthy", "down", "the link was lost"),
     )
     assert drains["event"] == "exit takes no new requests"
     assert serves["event"] == "exit serves again"
-    assert (suspected["level"], suspected["seconds"]) == ("warn", 2.0)
+    assert (suspected["level"], suspected["name"], suspected["reason"]) == (
+        "warn",
+        "berlin",
+        "failed a request: RST",
+    )
+    assert well["event"] == "exit is well again"
+
+
+def test_a_source_that_falls_ill_and_gets_well() -> None:
+    ill, well = Lines().tell(
+        SourceChanged("redis", False, "127.0.0.1:6379: Connection refused"),
+        SourceChanged("redis", True, "listening"),
+    )
+    assert (ill["level"], ill["source"], ill["reason"]) == (
+        "warn",
+        "redis",
+        "127.0.0.1:6379: Connection refused",
+    )
+    assert (well["level"], well["source"]) == ("info", "redis")
+
+
+def test_a_circuit_is_one_line() -> None:
+    circuit = CircuitEnded(PEER, OTHER, "the relay's limit of 60 s is reached", 10, 20, 60.00001)
+    (line,) = Lines(NODE_WORDS).tell(circuit)
+    assert line == {
+        "level": "info",
+        "event": "circuit",
+        "source": PEER[-8:],
+        "target": OTHER[-8:],
+        "sent": 10,
+        "received": 20,
+        "seconds": 60.0,
+        "reason": "the relay's limit of 60 s is reached",
+    }
+    (line,) = Lines(NODE_WORDS).tell(CircuitEnded(PEER, OTHER, "", 10, 20, 1.0))
+    assert "reason" not in line
+
+
+def test_a_relay_that_stays_away_is_told_once_and_then_rarely() -> None:
+    lines = Lines(NODE_WORDS)
+    away = RelayLost(PEER, "refused", 2.0)
+    assert [line["event"] for line in lines.tell(away, away)] == ["not reachable through relay"]
+    assert lines.tell(away, after=10) == []
+    assert [line["event"] for line in lines.tell(away, after=60)] == ["still not reachable through relay"]
+    (line,) = lines.tell(RelayReserved(PEER, ("/ip4/192.0.2.1/tcp/1",)))
+    assert line["addresses"] == "/ip4/192.0.2.1/tcp/1"
+    assert [line["event"] for line in lines.tell(away)] == ["not reachable through relay"]

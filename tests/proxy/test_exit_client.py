@@ -33,20 +33,22 @@ async def frozen() -> AsyncIterator[tuple[Member, Link]]:
         other._transport.resume_reading()
 
 
+async def ask(link: Link, statement: Identify, limits: exit_client.Limits) -> exit_client.Accepted:
+    link.statement = statement
+    return await exit_client.ask(link, REQUEST, limits, exit_client.Attempt(0.0))
+
+
 def impatient() -> exit_client.Limits:
-    limits = exit_client.Limits(asyncio.get_running_loop())
+    limits = exit_client.Limits(asyncio.get_running_loop(), 1.0)
     limits.take = TimeoutQueue(asyncio.get_running_loop(), 1.0, resolution=0.05)
     limits.answer = TimeoutQueue(asyncio.get_running_loop(), 1.0, resolution=0.05)
     return limits
 
 
 async def test_no_request_waits_longer_because_others_wait_too(frozen: tuple[Member, Link]) -> None:
-    client, link = frozen
+    _, link = frozen
     limits = impatient()
-    asking = [
-        asyncio.create_task(exit_client.ask(client, link, OURS, REQUEST, limits))
-        for _ in range(2 * MAX_UNACKNOWLEDGED)
-    ]
+    asking = [asyncio.create_task(ask(link, OURS, limits)) for _ in range(2 * MAX_UNACKNOWLEDGED)]
     done, late = await asyncio.wait(asking, timeout=1.8)
     assert not late
     faults = [task.exception() for task in done]
@@ -56,8 +58,8 @@ async def test_no_request_waits_longer_because_others_wait_too(frozen: tuple[Mem
 async def test_silence_of_an_exit_that_cannot_say_dialing_is_not_held_against_it(
     frozen: tuple[Member, Link],
 ) -> None:
-    client, link = frozen
+    _, link = frozen
     with pytest.raises(RequestError) as caught:
-        await exit_client.ask(client, link, GO, REQUEST, impatient())
+        await ask(link, GO, impatient())
     assert caught.value.failure is Failure.TIMEOUT
     assert link.stream_count == 0

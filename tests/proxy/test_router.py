@@ -10,15 +10,20 @@ from typing import Any
 
 import pytest
 
+from bethrou.config import RoutingConfig
 from bethrou.errors import Failure, RequestError
-from bethrou.proxy.pool import ExitAddress, Pool
-from bethrou.proxy.router import Router, Wishes
+from bethrou.proxy.exit import ExitAddress
+from bethrou.proxy.plans import Plan
+from bethrou.proxy.pool import Pool
+from bethrou.proxy.router import Router
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.proxy_request import ProxyRequest
 from bethrou.wire.state_message import StateMessage
+from bethrou.wire.user_name import UserName
 from net.hosts import Member, identity
 
 NOWHERE = Multiaddr.parse("/ip4/127.0.0.1/tcp/1")
+REQUEST = ProxyRequest("x.example", 80)
 A, B, C = (identity(name).peer_id for name in "abc")
 
 
@@ -28,16 +33,26 @@ class Scene:
     def __init__(self, host: Member) -> None:
         loop = asyncio.get_running_loop()
         rng = random.Random(1)
-        self.pool = Pool(loop, host, [ExitAddress(peer, (NOWHERE,)) for peer in (A, B, C)], print, rng)
-        self.router = Router(loop, host, self.pool, "random", rng)
-        for exit_ in self.pool.exits.values():
+        self.pool = Pool(loop, host, print, rng)
+        self.pool.know(ExitAddress(peer, (NOWHERE,)) for peer in (A, B, C))
+        self.router = Router(loop, self.pool, RoutingConfig(), (), rng)
+        for peer, exit_ in self.pool.exits.items():
             exit_.link = link()
+            self.pool.linked[peer] = exit_
+            exit_.health = exit_.health.link_up(loop.time(), 0.01)
 
     def says(self, peer: object, **state: Any) -> None:
-        self.pool.exits[str(peer)].state = StateMessage(**state)
+        exit_ = self.pool.exits[str(peer)]
+        said = StateMessage(**state)
+        exit_.hears(said)
+        exit_.health = exit_.health.says(0.0, said.draining)
+
+    def planned(self, **wishes: str) -> Plan:
+        name = UserName(**wishes)  # type: ignore[arg-type]
+        return self.router.plan(REQUEST, name, self.router.rule(REQUEST, name))
 
     def fitting(self, **wishes: str) -> set[str]:
-        return {candidate.peer for candidate in self.router._plan(Wishes(**wishes))}
+        return {candidate.peer for candidate in self.planned(**wishes).order}
 
 
 def link() -> Any:
@@ -68,5 +83,6 @@ async def test_an_exit_can_be_wished_for_by_name_and_by_peer_id(scene: Scene) ->
 
 async def test_a_wish_that_nothing_fits_is_refused_at_once(scene: Scene) -> None:
     with pytest.raises(RequestError) as caught:
-        await asyncio.wait_for(scene.router.route(ProxyRequest("x.example", 80), Wishes(exit="gamma")), 1.0)
+        name = UserName(exit="gamma")
+        await asyncio.wait_for(scene.router.route(REQUEST, name, scene.router.rule(REQUEST, name)), 1.0)
     assert caught.value.failure is Failure.NO_EXIT

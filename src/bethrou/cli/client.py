@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bethrou.cli import options
+from bethrou.cli import operate, options
 from bethrou.cli.program import run_program
 
 app = options.new_app(
@@ -32,6 +32,8 @@ def connect(
         ),
     ] = None,
     open_to_all: options.OpenOption = False,
+    directory: options.StateOption = None,
+    instance: options.InstanceOption = None,
     grace: options.GraceOption = None,
     log_level: options.LogLevelOption = None,
     log_format: options.LogFormatOption = None,
@@ -39,6 +41,7 @@ def connect(
 ) -> None:
     """Connect to the network's exits and serve applications. SIGTERM or Ctrl-C stops it."""
     from bethrou.cli.start_client import start_client
+    from bethrou.cli.state_dir import StateChoice
 
     given = {
         "key": key,
@@ -47,7 +50,11 @@ def connect(
         "grace": grace,
         "log": options.log_options(log_level, log_format, hide_destinations),
     }
-    start_client(config, {field: value for field, value in given.items() if value is not None})
+    given = {field: value for field, value in given.items() if value is not None}
+    start_client(config, given, StateChoice(directory, instance))
+
+
+operate.add_drain(app, operate.CLIENT)
 
 
 def run() -> NoReturn:

@@ -2,7 +2,7 @@
 
 The first SIGTERM (or SIGINT) drains: nothing new is taken, what is alive gets `grace` seconds. Connections without a
 byte for 5 s count as finished. A second signal ends at once. On a terminal Ctrl-C's grace is 2 s: whoever presses it
-watches.
+watches. So it is when the terminal goes away (SIGHUP), unless `nohup` or the like says otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ TERMINAL_GRACE = 2.0
 """Seconds of grace after Ctrl-C on a terminal, or when the terminal goes away."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WITH_HANGUP = (*STOP_SIGNALS, signal.SIGHUP)
+"""For programs on a terminal; to others SIGHUP may mean to read their configuration again."""
 
 _LOOK_EVERY = 0.1
 
@@ -45,9 +47,7 @@ class Service(Protocol):
 class Signals:
     """The signals that stop a program, as awaitable events, from construction until `close`."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals] = STOP_SIGNALS
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals]) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         self.hurried = False
@@ -70,7 +70,7 @@ class Signals:
         if self.first.is_set():
             self.second.set()
             return
-        self.hurried = number == signal.SIGHUP or (number == signal.SIGINT and _on_terminal())
+        self.hurried = number == signal.SIGHUP or (number == signal.SIGINT and on_terminal())
         self.first.set()
 
 
@@ -79,7 +79,8 @@ def _is_ignored(number: signal.Signals) -> bool:
     return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
+    """Whether this program's input is a terminal."""
     try:
         return sys.stdin is not None and os.isatty(sys.stdin.fileno())
     except (OSError, ValueError):  # closed

@@ -1,4 +1,4 @@
-"""The program `bethrou`: try it out, make keys, and everything that bethrou-node and bethrou-client do."""
+"""The program `bethrou`: try it out, make keys, ask running programs, and all that bethrou-node and -client do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bethrou.cli import client, node, options
+from bethrou.cli import client, node, operate, options
 from bethrou.cli.program import run_program
 
 app = options.new_app(
@@ -51,6 +51,9 @@ def up(
 
     log = options.log_options(log_level, log_format, hide_destinations)
     start_up(UpOptions(socks, directory, tuple(allow or ()), open_to_all, log))
+
+
+operate.add_commands(app)
 
 
 @keys.command("new")

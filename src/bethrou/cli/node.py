@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bethrou.cli import options
+from bethrou.cli import operate, options
 from bethrou.cli.program import run_program, warn
 
 SWITCHES = ("--discover", "--relay-mode")
@@ -22,12 +22,22 @@ def node() -> None:
     """An exit node: members' traffic leaves the private network here."""
 
 
-_LATER = "Discovery and relays (as in Go; in a later version)"
+_DISCOVERY = "Discovery through Redis"
+_RELAYS = "Relays"
+_USUAL_REDIS = "redis://localhost:6379"
 
 
 @app.command()
 def start(
     context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A node.yaml with these options as keys; what is given here counts for more.",
+            show_default=False,
+        ),
+    ] = None,
     listen: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,6 +75,8 @@ def start(
             show_default=False,
         ),
     ] = None,
+    directory: options.StateOption = None,
+    instance: options.InstanceOption = None,
     grace: options.GraceOption = None,
     name: Annotated[
         str | None,
@@ -76,6 +88,15 @@ def start(
             metavar="TAG", help="What members may choose this node by; repeatable.", show_default=False
         ),
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MULTIADDR",
+            help="Another node of this network, ending in /p2p/ID: the two tell each other, and whoever asks them, of "
+            "all nodes that they know; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: options.LogLevelOption = None,
     log_format: options.LogFormatOption = None,
     hide_destinations: options.HideDestinationsOption = False,
@@ -85,17 +106,22 @@ def start(
             "--discover",
             metavar=" ",
             help="Announce this node on Redis.",
-            rich_help_panel=_LATER,
+            rich_help_panel=_DISCOVERY,
             show_default=False,
         ),
     ] = False,
     discover_address: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="The Redis server.", rich_help_panel=_LATER, show_default=False),
+        typer.Option(
+            metavar="URL",
+            help="The Redis server, redis://HOST:PORT or rediss://HOST:PORT (TLS).",
+            rich_help_panel=_DISCOVERY,
+            show_default=False,
+        ),
     ] = None,
     discover_user: Annotated[
         str | None,
-        typer.Option(metavar="USER", help="User on Redis.", rich_help_panel=_LATER, show_default=False),
+        typer.Option(metavar="USER", help="User on Redis.", rich_help_panel=_DISCOVERY, show_default=False),
     ] = None,
     discover_pass: Annotated[
         str | None,
@@ -103,13 +129,46 @@ def start(
             metavar="PASSWORD",
             help="Password on Redis. Others on this machine can see it: set the variable instead.",
             envvar="BETHROU_DISCOVER_PASS",
-            rich_help_panel=_LATER,
+            rich_help_panel=_DISCOVERY,
             show_default=False,
         ),
     ] = None,
     discover_topic: Annotated[
         str | None,
-        typer.Option(metavar="TOPIC", help="Topic to listen on.", rich_help_panel=_LATER, show_default=False),
+        typer.Option(
+            metavar="TOPIC",
+            help="Topic for announcements. Default: one made of the network key.",
+            rich_help_panel=_DISCOVERY,
+            show_default=False,
+        ),
+    ] = None,
+    discover_sealed: Annotated[
+        bool,
+        typer.Option(
+            "--discover-sealed",
+            metavar=" ",
+            help="Nothing readable for whoever runs Redis; Go programs can then not read it either.",
+            rich_help_panel=_DISCOVERY,
+            show_default=False,
+        ),
+    ] = False,
+    discover_ca: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Certificates by which a rediss:// server is known. Default: the system's.",
+            rich_help_panel=_DISCOVERY,
+            show_default=False,
+        ),
+    ] = None,
+    connect_relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MULTIADDR",
+            help="Be reachable through this relay, too; ends in /p2p/ID; repeatable.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
     ] = None,
     relay_mode: Annotated[
         bool,
@@ -117,22 +176,87 @@ def start(
             "--relay-mode",
             metavar=" ",
             help="Relay for other members.",
-            rich_help_panel=_LATER,
+            rich_help_panel=_RELAYS,
             show_default=False,
         ),
     ] = False,
-    connect_relay: Annotated[
-        list[str] | None,
+    no_exit: Annotated[
+        bool,
         typer.Option(
-            metavar="MULTIADDR",
-            help="Be reachable through this relay.",
-            rich_help_panel=_LATER,
+            "--no-exit",
+            metavar=" ",
+            help="Only relay: no traffic leaves the network here.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = False,
+    relay_reservations: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Nodes that can be reached through this relay. Default: 2048.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_circuits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Circuits at once. Default: 4096.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_circuits_per_peer: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Circuits that a member may have opened, and that may lead to one. Default: 1024.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes a second of all circuits together (10MB, 512KiB). Default: no limit.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_circuit_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes a second of one circuit. Default: no limit.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_duration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long a circuit may last. Default: no limit.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = None,
+    relay_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes that a circuit may carry each way. Default: no limit.",
+            rich_help_panel=_RELAYS,
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Start the node. SIGTERM or Ctrl-C stops it; live connections may finish."""
     from bethrou.cli.start_node import start_node
+    from bethrou.cli.state_dir import StateChoice
 
     if discover_pass and _is_on_command_line(context, "discover_pass"):
         warn(
@@ -149,23 +273,44 @@ def start(
         "grace": grace,
         "name": name,
         "tags": tag,
+        "peers": peer,
         "log": options.log_options(log_level, log_format, hide_destinations),
-        "relay_mode": relay_mode,
         "connect_relay": [address for address in connect_relay or () if address],
-        "discovery": {
-            "enabled": discover,
-            "address": discover_address or "redis://localhost:6379",
-            "user": discover_user,
-            "pass": discover_pass,
-            "topic": discover_topic,
-        },
+        "relay_mode": relay_mode or None,
+        "no_exit": no_exit or None,
+        "relay_reservations": relay_reservations,
+        "relay_circuits": relay_circuits,
+        "relay_circuits_per_peer": relay_circuits_per_peer,
+        "relay_rate": relay_rate,
+        "relay_circuit_rate": relay_circuit_rate,
+        "relay_duration": relay_duration,
+        "relay_data": relay_data,
+        "discovery": _said(
+            {
+                "enabled": discover or None,
+                "address": discover_address or (_USUAL_REDIS if discover and config is None else None),
+                "user": discover_user,
+                "pass": discover_pass,
+                "topic": discover_topic,
+                "sealed": discover_sealed or None,
+                "ca": discover_ca,
+            }
+        ),
     }
-    start_node({field: value for field, value in given.items() if value not in (None, [])})
+    start_node(config, _said(given), StateChoice(directory, instance))
+
+
+def _said(given: dict[str, Any]) -> dict[str, Any]:
+    """What was said, of all that can be."""
+    return {field: value for field, value in given.items() if value not in (None, [], {})}
 
 
 def _is_on_command_line(context: typer.Context, parameter: str) -> bool:
     source = context.get_parameter_source(parameter)
     return source is not None and source.name == "COMMANDLINE"
+
+
+operate.add_drain(app, operate.NODE)
 
 
 def run() -> NoReturn:

@@ -24,6 +24,25 @@ OpenOption = Annotated[
         show_default=False,
     ),
 ]
+StateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        help="Where its state lives, and its control socket. "
+        "Default: bethrou/client or bethrou/node in $XDG_STATE_HOME or ~/.local/state.",
+        show_default=False,
+    ),
+]
+InstanceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--instance",
+        metavar="NAME",
+        help="Tell several on one machine apart by name.",
+        show_default=False,
+    ),
+]
 GraceOption = Annotated[
     str | None,
     typer.Option(

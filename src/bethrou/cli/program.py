@@ -1,7 +1,8 @@
 """How a command-line program of ours begins and ends: arguments in, exit status out, no traceback for a user's slip.
 
 Status 0: done, or stopped by a signal. 1: the world failed (an address in use is the user's choice, so that is 2).
-2: what the user gave cannot be used; one line says what. 130: Ctrl-C before there was anything to stop.
+2: what the user gave cannot be used; one line says what. 3: the program that was to be asked does not run.
+130: Ctrl-C before there was anything to stop.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from bethrou import __version__
-from bethrou.errors import BethrouError, UserError
+from bethrou.errors import BethrouError, NotRunning, UserError
 from bethrou.printable import printable
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 WORLD_FAILED = 1
 USER_ERROR = 2
+NOT_RUNNING = 3
 INTERRUPTED = 130
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -40,6 +42,8 @@ def run_program(name: str, app: typer.Typer, switches: Sequence[str] = ()) -> No
         app(args=list(plain_switches(sys.argv[1:], switches)), prog_name=name)
     except UserError as error:
         fail(name, str(error), USER_ERROR)
+    except NotRunning as error:
+        fail(name, str(error), NOT_RUNNING)
     except (BethrouError, OSError) as error:
         fail(name, str(error), WORLD_FAILED)
     except KeyboardInterrupt:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import os
+import random
 import time
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 from bethrou.cli.link_events import AGENT, host_events
+from bethrou.cli.node_discovery import NodeDiscovery
 from bethrou.config import NodeConfig
 from bethrou.events import Emit
+from bethrou.net.autonat import Autonat
+from bethrou.net.autonat_server import AutonatServer
+from bethrou.net.dcutr import Dcutr
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.interfaces import OwnAddresses
+from bethrou.net.relay_keeper import RelayKeeper
+from bethrou.net.relay_limits import RelayLimits
+from bethrou.net.relay_service import RelayService
 from bethrou.proxy.destination import Address
-from bethrou.proxy.exit_node import ExitNode
+from bethrou.proxy.exit_node import ExitNode, Request
 from bethrou.proxy.exit_state import PROTOCOL as STATE_PROTOCOL
 from bethrou.proxy.exit_state import StateService
 from bethrou.proxy.policy import Policy
@@ -24,7 +35,10 @@ from bethrou.wire.psk import NetworkKey
 
 
 class RunningNode:
-    """An exit node at work. Raises `UserError`s at construction when it cannot listen."""
+    """An exit node, a relay, or both at work. Raises `UserError`s at construction when it cannot listen.
+
+    `state` is the directory in which it remembers other nodes; `warn` takes a line about trouble with that.
+    """
 
     def __init__(
         self,
@@ -33,8 +47,12 @@ class RunningNode:
         network_key: NetworkKey,
         identity: Identity,
         emit: Emit,
+        state: Path | None = None,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._loop = loop
+        self.config = config
+        """As it is obeyed now."""
         self._own = OwnAddresses(loop.time())
         self._resolver = open_resolver(config.resolver, loop.time)
         self.host = Host(
@@ -47,47 +65,125 @@ class RunningNode:
                 time.perf_counter,
                 AGENT,
                 host_events(emit),
+                dial_from_listening_port=True,
             ),
         )
         self.addresses = [self.host.listen(address) for address in config.listen]
         """Where it listens, ports chosen."""
         ports = frozenset(port for address in self.addresses if (port := address.tcp_port) is not None)
         self._policy = Policy(allow=config.allow, deny=config.deny, own_ports=ports)
+        self._judged_with: tuple[frozenset[Address], frozenset[Address]] = (frozenset(), frozenset())
+        """This machine's addresses and those that peers see, as the policy has them; compared as objects."""
         self._state = StateService(loop, config.grace, config.name or "", config.tags, time.process_time)
-        self.host.handle(STATE_PROTOCOL, self._state.serve)
-        self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
+        self._exit: ExitNode | None = None
+        if not config.no_exit:
+            self.host.handle(STATE_PROTOCOL, self._state.serve)
+            self._exit = ExitNode(loop, self.host, self._resolver, self._judge, emit, self._state)
+        self._relay: RelayService | None = None
+        if config.relay_mode:
+            self._relay = RelayService(loop, self.host, identity, emit, _relay_limits(config), time.time)
+        self.discovery = NodeDiscovery(loop, self.host, config, network_key, identity, emit, state, warn)
+        rng = random.Random(os.urandom(16))
+        self._keeper = RelayKeeper(loop, self.host, config.connect_relay, emit, rng, time.time)
+        if config.connect_relay:
+            self._keeper.start()
+        self._dcutr = Dcutr(self.host, time.perf_counter)
+        self.autonat = Autonat(self.host, os.urandom, rng)
+        """Finds out where this node can be reached."""
+        self._autonat_server = AutonatServer(self.host, rng, time.perf_counter)
 
     @property
     def reachable_at(self) -> list[Multiaddr]:
         """Every address of this node, with its peer ID."""
-        return [address.with_peer(self.host.peer_id) for address in self.host.listen_addresses]
+        through_relays = [relay.circuit() for relay in self.config.connect_relay]
+        found = dict.fromkeys([*self.host.listen_addresses, *through_relays])
+        return [address.with_peer(self.host.peer_id) for address in found]
 
     @property
     def active(self) -> int:
-        """Requests being carried."""
-        return self._exit.active
+        """Requests and circuits being carried."""
+        return sum(service.active for service in self._services)
+
+    @property
+    def requests(self) -> Collection[Request]:
+        """The requests being carried."""
+        return self._exit.requests if self._exit is not None else ()
+
+    @property
+    def _services(self) -> list[ExitNode | RelayService]:
+        return [service for service in (self._exit, self._relay) if service is not None]
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new requests are taken."""
+        return self._state.draining
+
+    def reload(self, config: NodeConfig) -> list[str]:
+        """Obey `config` from now on; no connection is dropped. What has changed, a line each.
+
+        Raises ConfigError when it cannot be obeyed; then nothing has changed.
+        """
+        before = self.config
+        self.discovery.configure(config)
+        self._policy = dataclasses.replace(self._policy, allow=config.allow, deny=config.deny)
+        self._state.describe(config.grace, config.name or "", config.tags)
+        self.config = config
+        return _differences(before, config)
 
     def drain(self) -> None:
-        """Take no new links and requests; tell the members."""
+        """Take no new links, requests and circuits; tell the members."""
         self.host.stop_listening()
         self._state.drain()
+        self._keeper.drain()
+        if self._relay is not None:
+            self._relay.drain()
 
     def idle_for(self, seconds: float) -> bool:
-        """Whether no request has moved a byte for `seconds`."""
-        return self._exit.idle_for(seconds)
+        """Whether no request and no circuit has moved a byte for `seconds`."""
+        return all(service.idle_for(seconds) for service in self._services)
 
     async def close(self) -> None:
         """End everything."""
         self._state.close()
-        await self._exit.close()
+        await self.discovery.close()
+        await self._keeper.close()
+        await self._dcutr.close()
+        await self.autonat.close()
+        await self._autonat_server.close()
+        for service in self._services:
+            await service.close()
         await self.host.close()
         await self._resolver.close()
 
     def _judge(self, address: Address, port: int) -> str | None:
-        own = self._own.current(self._loop.time())
-        if self.host.observed.believed:
-            own |= self.host.observed.believed
-        if own != self._policy.own_addresses:
-            self._policy = dataclasses.replace(self._policy, own_addresses=own)
+        own, seen_at = self._own.current(self._loop.time()), self.host.observed.believed
+        if self._judged_with[0] is not own or self._judged_with[1] is not seen_at:
+            self._judged_with = (own, seen_at)
+            self._policy = dataclasses.replace(self._policy, own_addresses=own | seen_at)
         denial = self._policy.judge(address, port)
         return None if denial is None else denial.reason
+
+
+def _relay_limits(config: NodeConfig) -> RelayLimits:
+    return RelayLimits(
+        reservations=config.relay_reservations,
+        circuits=config.relay_circuits,
+        circuits_per_peer=config.relay_circuits_per_peer,
+        rate=config.relay_rate,
+        circuit_rate=config.relay_circuit_rate,
+        duration=math.ceil(config.relay_duration),
+        data=config.relay_data,
+    )
+
+
+_OBEYED = ("allow", "deny", "grace", "name", "tags", "discovery", "peers")
+_AT_START = tuple(field for field in NodeConfig.model_fields if field not in (*_OBEYED, "watch"))
+
+
+def _differences(before: NodeConfig, after: NodeConfig) -> list[str]:
+    """What has changed, and what will only at the next start."""
+    was, now = dict(before), dict(after)
+    lines = [f"{field}: changed" for field in _OBEYED if was[field] != now[field]]
+    return lines + [
+        f"{field}: changed, but a restart is needed for it" for field in _AT_START if was[field] != now[field]
+    ]

@@ -5,84 +5,124 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bethrou.cli import keyfiles
-from bethrou.cli.lifecycle import Signals, drain_and_close
+from bethrou.cli.control_endpoint import ControlEndpoint, take_state
+from bethrou.cli.control_of_client import ControlOfClient
+from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
 from bethrou.cli.process import prepare_cipher, run_loop, settle
+from bethrou.cli.redis_check import check_redis
+from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.said import say
+from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import ClientConfig, HostPort, load_client_config
 from bethrou.errors import AddressError, ConfigError
 from bethrou.net.addresses import tcp_endpoint
 from bethrou.ops import logs
+from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import CLIENT_WORDS, EventLog
 from bethrou.printable import printable
+from bethrou.proxy.rules import warnings
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.psk import NetworkKey
 
 
-def start_client(path: str, options: Mapping[str, Any]) -> NoReturn:
+def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> NoReturn:
     """Run a client with the configuration at `path` until it is stopped. Raises UserErrors.
 
-    `options` (keys as ClientOptions' fields) take the place of what the file says.
+    `options` (keys as ClientOptions' fields) take the place of what the file says. `choice`: where its state is.
     """
-    config = load_client_config(path, options)
-    _refuse_later_features(config, printable(path))
+
+    def read() -> ClientConfig:
+        config = load_client_config(path, options)
+        _check_addresses(config, printable(path))
+        check_redis(config.discovery, f"{printable(path)}: ")
+        return config
+
+    config = read()
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     prepare_cipher(log)
     key = keyfiles.load_network_key(config.key, log)
-    run_loop(lambda: _serve(config, key, log))
+    state = take_state(choice, "client", log)
+    run_loop(lambda: _serve(config, Path(path), read, key, state, log))
 
 
-async def _serve(config: ClientConfig, key: NetworkKey, log: logs.Logger) -> None:
+async def _serve(
+    config: ClientConfig,
+    path: Path,
+    read: Callable[[], ClientConfig],
+    key: NetworkKey,
+    state: StateDirectory | None,
+    log: logs.Logger,
+) -> None:
     loop = asyncio.get_running_loop()
-    signals = Signals(loop)
-    emit = EventLog(log, CLIENT_WORDS, time.monotonic, config.log.hide_destinations)
+    signals = Signals(loop, WITH_HANGUP if on_terminal() else STOP_SIGNALS)
+    feed = EventFeed(EventLog(log, CLIENT_WORDS, time.monotonic, config.log.hide_destinations))
     # like Go's, a client is somebody else at each start: nothing ties its sessions together
-    client = RunningClient(loop, config, key, Identity.generate(os.urandom), emit)
+    client = RunningClient(
+        loop,
+        config,
+        key,
+        Identity.generate(os.urandom),
+        feed,
+        state.path if state is not None else None,
+        log.warning,
+    )
+    control = ControlOfClient(loop, client, key.fingerprint, feed, signals.stop, read)
+    endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
+    reloading = Reloading(loop, control.reload, log)
+    watch = FileWatch(loop, path, lambda: client.config.watch, reloading.now)
     say(describe_client(client.socks_address, config, key))
+    for warning in warnings(config.rules):
+        log.warning(warning)
     settle()
     await signals.first.wait()
     log.info(
-        "stopping: no new connections, live ones may finish", connections=client.active, grace=config.grace
+        "stopping: no new connections, live ones may finish",
+        connections=client.active,
+        grace=client.config.grace,
     )
-    await drain_and_close(client, config.grace, signals)
+    watch.close()
+    await reloading.close()
+    await drain_and_close(client, client.config.grace, signals)
+    if endpoint is not None:
+        await endpoint.close()
     log.info("stopped")
     log.flush()
 
 
 def describe_client(socks_address: tuple[str, int], config: ClientConfig, key: NetworkKey) -> str:
     """What a user needs to know of a client that has started."""
-    exits = len(config.nodes)
     return (
-        f"SOCKS5 on {HostPort(*socks_address)}, through {exits} exit node{'' if exits == 1 else 's'} "
-        f"({config.routing.strategy.value})\nin the private network {key.fingerprint}"
+        f"SOCKS5 on {HostPort(*socks_address)}, through {_exits(config)} ({config.routing.strategy.value})\n"
+        f"in the private network {key.fingerprint}"
     )
 
 
-def _refuse_later_features(config: ClientConfig, path: str) -> None:
-    later = "comes in a later version of Bethrou for Python"
-    if config.discovery.enabled:
-        raise ConfigError(
-            f"{path}: discovery.enabled: discovery through Redis {later}; set it to false and list the exits in nodes"
-        )
+def _exits(config: ClientConfig) -> str:
+    count = len(config.nodes)
+    named = f"{count} exit node{'' if count == 1 else 's'}"
+    if not config.discovery.enabled:
+        return named
+    return f"{named} and those found through Redis" if count else "the exit nodes found through Redis"
+
+
+def _check_addresses(config: ClientConfig, path: str) -> None:
+    """Refuse an exit none of whose addresses can be dialled."""
     for index, entry in enumerate(config.nodes):
-        where = f"{path}: nodes[{index}]"
-        if not entry.addrs:
-            raise ConfigError(
-                f"{where}.relay: reaching an exit through a relay {later}; give the exit's own address in addrs"
-            )
-        reasons = [reason for address in entry.addrs if (reason := _why_not_dialled(address))]
-        if len(reasons) == len(entry.addrs):
-            raise ConfigError(f"{where}.addrs: {reasons[0]}")
+        reasons = [reason for address in entry.ways if (reason := _why_not_dialled(address))]
+        if len(reasons) == len(entry.ways):
+            raise ConfigError(f"{path}: nodes[{index}].{'addrs' if entry.addrs else 'relay'}: {reasons[0]}")
 
 
 def _why_not_dialled(address: Multiaddr) -> str | None:
     try:
-        tcp_endpoint(address)
+        tcp_endpoint(address.relay or address)
     except AddressError as error:
         return str(error)
     return None

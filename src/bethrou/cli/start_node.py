@@ -4,52 +4,105 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bethrou.cli import keyfiles
-from bethrou.cli.lifecycle import Signals, drain_and_close
+from bethrou.cli.control_endpoint import ControlEndpoint, take_state
+from bethrou.cli.control_of_node import ControlOfNode
+from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
 from bethrou.cli.process import prepare_cipher, run_loop, settle
+from bethrou.cli.redis_check import check_redis
+from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.running_node import RunningNode
 from bethrou.cli.said import say
-from bethrou.config import NodeConfig, node_config
+from bethrou.cli.state_dir import StateChoice, StateDirectory
+from bethrou.config import NodeConfig, load_node_config
 from bethrou.errors import AddressError, ConfigError
 from bethrou.net.addresses import is_loopback, tcp_endpoint
 from bethrou.ops import logs
+from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import NODE_WORDS, EventLog
+from bethrou.printable import printable
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.psk import NetworkKey
 
 
-def start_node(options: Mapping[str, Any]) -> NoReturn:
-    """Run a node with `options` (keys as NodeConfig's fields) until it is stopped. Raises UserErrors."""
-    config = node_config(options)
-    _refuse_later_features(config)
-    _check_listen(config)
+def start_node(path: str | None, options: Mapping[str, Any], choice: StateChoice) -> NoReturn:
+    """Run a node until it is stopped. Raises UserErrors.
+
+    `path`: its node.yaml, if it has one; `options` (keys as NodeConfig's fields) take the place of what that says.
+    `choice`: where its state is.
+    """
+
+    def read() -> NodeConfig:
+        config = load_node_config(path, options)
+        _check_addresses(config)
+        check_redis(config.discovery, f"{printable(path)}: " if path is not None else "--discover-address: ")
+        return config
+
+    config = read()
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     prepare_cipher(log)
     key = keyfiles.load_network_key(config.key, log)
+    state = take_state(choice, "node", log)
     identity = keyfiles.load_or_create_identity(config.identity, log)
-    run_loop(lambda: _serve(config, key, identity, log))
+    file = ConfigFile(Path(path), read) if path is not None else None
+    run_loop(lambda: _serve(config, file, key, identity, state, log))
 
 
-async def _serve(config: NodeConfig, key: NetworkKey, identity: Identity, log: logs.Logger) -> None:
+@dataclass(frozen=True)
+class ConfigFile:
+    """Where the configuration is, and how it is read anew."""
+
+    path: Path
+    read: Callable[[], NodeConfig]
+
+
+async def _serve(
+    config: NodeConfig,
+    file: ConfigFile | None,
+    key: NetworkKey,
+    identity: Identity,
+    state: StateDirectory | None,
+    log: logs.Logger,
+) -> None:
     loop = asyncio.get_running_loop()
-    signals = Signals(loop)
-    emit = EventLog(log, NODE_WORDS, time.monotonic, config.log.hide_destinations)
-    node = RunningNode(loop, config, key, identity, emit)
-    say(describe_node(node.reachable_at, identity, key))
+    signals = Signals(loop, WITH_HANGUP if on_terminal() else STOP_SIGNALS)
+    feed = EventFeed(EventLog(log, NODE_WORDS, time.monotonic, config.log.hide_destinations))
+    node = RunningNode(
+        loop, config, key, identity, feed, state.path if state is not None else None, log.warning
+    )
+    control = ControlOfNode(
+        loop, node, key.fingerprint, feed, signals.stop, file.read if file is not None else None
+    )
+    endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
+    reloading = Reloading(loop, control.reload, log)
+    watch = FileWatch(loop, file.path, lambda: node.config.watch, reloading.now) if file is not None else None
+    say(describe_node(node.reachable_at, identity, key, is_exit=not config.no_exit))
     settle()
     await signals.first.wait()
-    log.info("stopping: no new requests, live ones may finish", requests=node.active, grace=config.grace)
-    await drain_and_close(node, config.grace, signals)
+    grace = node.config.grace
+    log.info("stopping: no new requests, live ones may finish", requests=node.active, grace=grace)
+    if watch is not None:
+        watch.close()
+    await reloading.close()
+    await drain_and_close(node, grace, signals)
+    if endpoint is not None:
+        await endpoint.close()
     log.info("stopped")
     log.flush()
 
 
-def describe_node(addresses: list[Multiaddr], identity: Identity, key: NetworkKey) -> str:
+def describe_node(
+    addresses: list[Multiaddr], identity: Identity, key: NetworkKey, *, is_exit: bool = True
+) -> str:
     """What a user needs to know of a node that has started, ready to paste into client.yaml."""
+    if not is_exit:
+        return _describe_relay(addresses, identity, key)
     lines = [
         f"Exit node {identity.peer_id}",
         f"in the private network {key.fingerprint}",
@@ -58,30 +111,34 @@ def describe_node(addresses: list[Multiaddr], identity: Identity, key: NetworkKe
         f"  - id: {identity.peer_id}",
         "    addrs:",
     ]
-    for address in sorted(addresses, key=is_loopback):
-        note = "  # from this machine only" if is_loopback(address) else ""
-        lines.append(f"      - {address}{note}")
+    lines += [f"      - {line}" for line in _address_lines(addresses)]
     return "\n".join(lines)
 
 
-def _check_listen(config: NodeConfig) -> None:
+def _describe_relay(addresses: list[Multiaddr], identity: Identity, key: NetworkKey) -> str:
+    lines = [
+        f"Relay node {identity.peer_id}",
+        f"in the private network {key.fingerprint}",
+        "Nodes are reached through it with this in node.yaml:",
+        "connect_relay:",
+    ]
+    lines += [f"  - {line}" for line in _address_lines(addresses)]
+    return "\n".join(lines)
+
+
+def _address_lines(addresses: list[Multiaddr]) -> list[str]:
+    near = "  # from this machine only"
+    return [
+        f"{address}{near if is_loopback(address) else ''}" for address in sorted(addresses, key=is_loopback)
+    ]
+
+
+def _check_addresses(config: NodeConfig) -> None:
     """Refuse addresses of other transports before anything is written."""
-    for address in config.listen:
-        try:
-            tcp_endpoint(address)
-        except AddressError as error:
-            raise ConfigError(f"--listen: {error}") from None
-
-
-def _refuse_later_features(config: NodeConfig) -> None:
-    later = "comes in a later version of Bethrou for Python"
-    if config.discovery.enabled:
-        raise ConfigError(
-            f"--discover: discovery through Redis {later}; leave it out and name this node's address in client.yaml"
-        )
-    if config.relay_mode:
-        raise ConfigError(f"--relay-mode: relaying for other members {later}; leave it out")
-    if config.connect_relay:
-        raise ConfigError(
-            f"--connect-relay: being reached through a relay {later}; leave it out and open a port for --listen"
-        )
+    given = (("--listen", config.listen), ("--peer", config.peers), ("--connect-relay", config.connect_relay))
+    for option, addresses in given:
+        for address in addresses:
+            try:
+                tcp_endpoint(address)
+            except AddressError as error:
+                raise ConfigError(f"{option}: {error}") from None

@@ -11,26 +11,28 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from bethrou.cli import keyfiles
-from bethrou.cli.lifecycle import STOP_SIGNALS, Signals, drain_and_close
+from bethrou.cli.control_endpoint import ControlEndpoint
+from bethrou.cli.control_of_client import ControlOfClient
+from bethrou.cli.lifecycle import WITH_HANGUP, Signals, drain_and_close
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.running_client import RunningClient
 from bethrou.cli.running_node import RunningNode
 from bethrou.cli.said import say
-from bethrou.cli.state_dir import StateDirectory
+from bethrou.cli.state_dir import StateChoice, StateDirectory, usual_base
 from bethrou.config import ClientConfig, HostPort, LogLevel, NodeConfig, node_config, parse_listen
 from bethrou.config.load import check
 from bethrou.errors import ConfigError, UserError
 from bethrou.events import Event, LinkClosed, LinkOpened, RequestEnded
 from bethrou.ops import logs
+from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import CLIENT_WORDS, NODE_WORDS, EventLog
 from bethrou.printable import printable
 from bethrou.wire.keys import Identity
@@ -72,7 +74,7 @@ def start_up(options: UpOptions) -> NoReturn:
     )
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     prepare_cipher(log)
-    directory = StateDirectory.open(options.directory, "up")
+    directory = StateDirectory.open(StateChoice(options.directory or str(usual_base() / "up")), "up")
     key_path = directory.path / "network.key"
     network = _Network(
         directory,
@@ -107,22 +109,26 @@ class _Network:
     async def serve(self) -> None:
         """Run until a signal comes, and the time it takes to stop."""
         loop = asyncio.get_running_loop()
-        signals = Signals(loop, (*STOP_SIGNALS, signal.SIGHUP))
+        signals = Signals(loop, WITH_HANGUP)
         say(f"Starting a private network: exit node {self._identity.peer_id}")
-        both = self._start(loop)
+        both, endpoint = self._start(loop, signals.stop)
         announcing = loop.create_task(self._announce(both.client), name="announce")
         settle()
         await signals.first.wait()
         announcing.cancel()
         self._log.info("stopping", connections=both.active)
         await drain_and_close(both, self._config.grace, signals)
+        if endpoint is not None:
+            await endpoint.close()
         self._directory.release()
         say("Stopped; the keys are kept.")
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> _Both:
+    def _start(
+        self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]
+    ) -> tuple[_Both, ControlEndpoint | None]:
         hide = self._config.log.hide_destinations
         of_node = EventLog(self._log, NODE_WORDS, time.monotonic, hide)
-        of_client = EventLog(self._log, CLIENT_WORDS, time.monotonic, hide)
+        of_client = EventFeed(EventLog(self._log, CLIENT_WORDS, time.monotonic, hide))
 
         def tell_of_node(event: Event) -> None:
             if self._config.log.level is LogLevel.DEBUG or not isinstance(event, _TOLD_BY_THE_CLIENT):
@@ -135,7 +141,9 @@ class _Network:
         except UserError as error:
             raise ConfigError(f"--socks: {error}; choose another HOST:PORT") from None
         self._write_client_yaml(node)
-        return _Both(node, client)
+        control = ControlOfClient(loop, client, self._key.fingerprint, of_client, stop)
+        endpoint = ControlEndpoint.offer(loop, self._directory, control, of_client, self._log)
+        return _Both(node, client), endpoint
 
     def _client_config(self, node: RunningNode) -> ClientConfig:
         data = {

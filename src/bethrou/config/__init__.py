@@ -1,7 +1,7 @@
 """The configuration: read once, checked, frozen, passed in. Nothing here reads the environment."""
 
 from bethrou.config.fields import LogFormat, LogLevel, StickyBy, Strategy
-from bethrou.config.load import load_client_config, node_config
+from bethrou.config.load import load_client_config, load_node_config, node_config
 from bethrou.config.models import (
     ClientConfig,
     DiscoveryConfig,
@@ -11,6 +11,7 @@ from bethrou.config.models import (
     RoutingConfig,
     ServerConfig,
 )
+from bethrou.config.rules import Action, RoutingRule, Use
 from bethrou.config.values import (
     AddressRule,
     DnsServer,
@@ -21,6 +22,7 @@ from bethrou.config.values import (
 )
 
 __all__ = [
+    "Action",
     "AddressRule",
     "ClientConfig",
     "DiscoveryConfig",
@@ -33,10 +35,13 @@ __all__ = [
     "NodeConfig",
     "ResolverChoice",
     "RoutingConfig",
+    "RoutingRule",
     "ServerConfig",
     "StickyBy",
     "Strategy",
+    "Use",
     "load_client_config",
+    "load_node_config",
     "node_config",
     "parse_address_rule",
     "parse_listen",

@@ -13,7 +13,15 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bethrou.config.values import (
@@ -26,6 +34,7 @@ from bethrou.config.values import (
     parse_label,
     parse_listen,
     parse_resolver,
+    parse_size,
 )
 from bethrou.errors import AddressError, UserError
 from bethrou.printable import quoted
@@ -97,6 +106,38 @@ def _multiaddr(text: str) -> Multiaddr:
         return Multiaddr.parse(text)
     except AddressError as error:
         raise AddressError(f"{error}{_multiaddr_hint(text)}") from error
+
+
+def _size(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise refuse("must be a number of bytes (500000, 500kB, 10MB or 10MiB)")
+    try:
+        return parse_size(str(value))
+    except UserError as error:
+        raise refuse(str(error)) from error
+
+
+def _at_least(lowest: int) -> AfterValidator:
+    def check(size: int) -> int:
+        if 0 < size < lowest:
+            raise refuse(f"must be 0 (no limit) or at least {lowest}")
+        return size
+
+    return AfterValidator(check)
+
+
+def _is_a_relay(address: Multiaddr) -> Multiaddr:
+    if address.is_circuit:
+        raise refuse(f"{quoted(str(address), SHOWN)} must be the relay's own address, without /p2p-circuit")
+    return address
+
+
+def _names_a_peer(address: Multiaddr) -> Multiaddr:
+    if address.peer_id is None:
+        raise refuse(
+            f"{quoted(str(address), SHOWN)} must end in /p2p/ID, the peer ID of the node at that address"
+        )
+    return address
 
 
 def _multiaddr_hint(text: str) -> str:
@@ -183,6 +224,14 @@ ListenField = Annotated[InstanceOf[HostPort], _reader(parse_listen, HostPort, "H
 RuleField = Annotated[InstanceOf[AddressRule], _reader(parse_address_rule, AddressRule, "CIDR or CIDR:PORT")]
 PeerIdField = Annotated[InstanceOf[PeerId], _reader(PeerId.parse, PeerId, "a peer ID")]
 MultiaddrField = Annotated[InstanceOf[Multiaddr], _reader(_multiaddr, Multiaddr, "a multiaddr")]
+PeerAddressField = Annotated[MultiaddrField, AfterValidator(_names_a_peer)]
+"""An address that says whose it is."""
+RelayAddressField = Annotated[PeerAddressField, AfterValidator(_is_a_relay)]
+"""Where a relay is, and which."""
+SizeField = Annotated[int, BeforeValidator(_size)]
+"""Bytes; 0 where there is no limit."""
+RateField = Annotated[SizeField, _at_least(16_384)]
+"""Bytes a second; so few that one frame took a minute would be a stall."""
 Label = Annotated[str, _reader(parse_label, (), "text")]
 """A name or tag of a node: what can stand behind `exit=` and `tag=` in a SOCKS user name."""
 

@@ -27,7 +27,7 @@ MAX_FILE = 1 << 20
 
 B = TypeVar("B", bound=Block)
 
-_SINGULAR = {"tags": "tag"}  # fields whose repeatable option is called otherwise
+_SINGULAR = {"tags": "tag", "peers": "peer"}  # fields whose repeatable option is called otherwise
 _SECRET_KEYS = frozenset({"pass", "users", "address"})
 _UNKNOWN_KEY = "extra_forbidden"
 
@@ -38,17 +38,37 @@ def load_client_config(path: str | Path, options: Mapping[str, Any] | None = Non
     `options` (keys as the fields of ClientOptions) take the place of what the file says.
     """
     given = check(ClientOptions, options or {}, "", options=True).as_configuration()
+    data, name = _read_mapping(
+        path, "nodes", "; write one with the lines that a node prints, or say --config"
+    )
+    return check(ClientConfig, _overlaid(data, given), f"{name}: ")
+
+
+def load_node_config(path: str | Path | None, options: Mapping[str, Any]) -> NodeConfig:
+    """Read and check node.yaml, if there is one; `options` (keys as the fields of NodeConfig) take the place of what it
+    says. Raises ConfigError naming the file or the option.
+    """
+    if path is None:
+        return node_config(options)
+    # so that what is wrong with an option is said of the option; a block may be whole only together with the file
+    node_config({field: value for field, value in options.items() if field != "discovery"})
+    data, name = _read_mapping(path, "listen")
+    return check(NodeConfig, _overlaid(data, options), f"{name}: ")
+
+
+def _read_mapping(path: str | Path, example: str, absent: str = "") -> tuple[dict[str, Any], str]:
+    """The keys of a file, and the file's name for errors. `absent`: what to do where there is none."""
     name = printable(str(path))
-    text = _read_text(path, name)
+    text = _read_text(path, name, absent)
     try:
         data = read_yaml(text)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     if data is None:
-        raise ConfigError(f"{name}: the file is empty; it needs at least nodes")
+        raise ConfigError(f"{name}: the file is empty; it needs at least {example}")
     if not isinstance(data, dict):
-        raise ConfigError(f"{name}: must consist of keys such as nodes: and server:, not of {_kind(data)}")
-    return check(ClientConfig, _overlaid(data, given), f"{name}: ")
+        raise ConfigError(f"{name}: must consist of keys such as {example}:, not of {_kind(data)}")
+    return data, name
 
 
 def node_config(options: Mapping[str, Any]) -> NodeConfig:
@@ -87,16 +107,12 @@ def _overlaid(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
     return result
 
 
-def _read_text(path: str | Path, name: str) -> str:
+def _read_text(path: str | Path, name: str, absent: str) -> str:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE + 1)
     except OSError as error:
-        hint = (
-            "; write one with the lines that a node prints, or say --config"
-            if error.errno == errno.ENOENT
-            else ""
-        )
+        hint = absent if error.errno == errno.ENOENT else ""
         raise ConfigError(f"{name}: cannot be read: {error.strerror}{hint}") from error
     except ValueError as error:
         raise ConfigError(f"{name}: is no file name: {error}") from error

@@ -22,16 +22,21 @@ from bethrou.config.fields import (
     LogFormat,
     LogLevel,
     MultiaddrField,
+    PeerAddressField,
     PeerIdField,
     PositiveDuration,
+    RateField,
+    RelayAddressField,
     ResolverField,
     RuleField,
+    SizeField,
     StickyBy,
     StickyByField,
     Strategy,
     StrategyField,
     refuse,
 )
+from bethrou.config.rules import MAX_RULES, RoutingRule
 from bethrou.config.values import HostPort, ResolverChoice
 from bethrou.printable import quoted
 from bethrou.wire.multiaddr import Multiaddr
@@ -129,6 +134,11 @@ class ExitEntry(Block):
         """The exit's peer ID, from `id` or from an address."""
         return self._named()[0]
 
+    @property
+    def ways(self) -> tuple[Multiaddr, ...]:
+        """Every address at which it may be, the one through its relay last."""
+        return self.addrs if self.relay is None else (*self.addrs, self.relay.circuit())
+
     def _named(self) -> list[PeerId]:
         named = [self.id, *(address.peer_id for address in self.addrs)]
         return list(dict.fromkeys(peer for peer in named if peer is not None))
@@ -188,12 +198,18 @@ class ClientConfig(Block):
     server: ServerConfig = ServerConfig()
     routing: RoutingConfig = RoutingConfig()
     nodes: tuple[ExitEntry, ...] = Field(default=(), max_length=10_000)
+    rules: tuple[RoutingRule, ...] = Field(default=(), max_length=MAX_RULES)
+    """Ours: which requests go where; the first that matches decides."""
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    punch: bool = True
+    """Ours: listen on a free port, so that links through relays can be replaced by direct ones also behind NAT."""
     half_close_wait: Duration = 10.0
     """Ours: how long an application's end of sending is held back from an exit that speaks only 1.0.0."""
     grace: Duration = 30.0
     """Ours: how long open connections may go on when the client is stopped."""
+    watch: bool = False
+    """Ours: obey this file anew as soon as it changes."""
 
     @model_validator(mode="after")
     def _check(self) -> ClientConfig:
@@ -241,7 +257,7 @@ def _given(places: dict[str, Any]) -> dict[str, Any]:
 
 
 class NodeConfig(Block):
-    """The options of a node. An option `--some-name` is the field `some_name`."""
+    """The options of a node, or its node.yaml. An option `--some-name` is the field `some_name`, in both."""
 
     listen: tuple[MultiaddrField, ...] = Field(
         default=(Multiaddr.parse("/ip4/0.0.0.0/tcp/4000"),), min_length=1
@@ -259,7 +275,30 @@ class NodeConfig(Block):
     """How long open connections may go on when the node is stopped."""
     name: Label | None = None
     tags: tuple[Label, ...] = Field(default=(), max_length=16)
+    peers: tuple[PeerAddressField, ...] = Field(default=(), max_length=256)
+    """Other nodes of the network, to which links are kept."""
+    connect_relay: tuple[RelayAddressField, ...] = Field(default=(), max_length=16)
+    """Relays through which this node can be reached, too."""
     relay_mode: bool = False
-    connect_relay: tuple[MultiaddrField, ...] = Field(default=(), max_length=16)
+    """Whether this node relays for other members; the `relay_...` fields say how much."""
+    no_exit: bool = False
+    """Whether this node carries no requests: it is a relay and nothing else."""
+    relay_reservations: int = Field(default=2048, ge=1, le=65536)
+    relay_circuits: int = Field(default=4096, ge=1, le=65536)
+    relay_circuits_per_peer: int = Field(default=1024, ge=1, le=65536)
+    relay_rate: RateField = 0
+    relay_circuit_rate: RateField = 0
+    relay_duration: Duration = 0.0
+    relay_data: SizeField = 0
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    watch: bool = False
+    """Obey node.yaml anew as soon as it changes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NodeConfig:
+        if self.no_exit and not self.relay_mode:
+            raise refuse(
+                "a node that is no exit (--no-exit) has nothing to do but to relay: say --relay-mode, too"
+            )
+        return self

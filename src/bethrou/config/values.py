@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bethrou.errors import ConfigError
 from bethrou.printable import quoted
+from bethrou.wire.labels import LABEL_FORM, is_label
 
 MAX_DURATION = 366 * 86400.0
 """Longest duration accepted, in seconds: a longer one is a slip of the pen, not a plan."""
@@ -26,7 +27,11 @@ _PLAIN = re.compile(_NUMBER, re.ASCII)
 _PORT = re.compile(r"\d{1,5}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
 
-_LABEL = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+_SIZE = re.compile(rf"({_NUMBER})\s*([kMGT]?)(i?)B?", re.ASCII)
+_SIZES = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4}
+
+MAX_SIZE = 1 << 62
+"""Largest number of bytes accepted."""
 
 SHOWN = 60
 """How many characters of a bad value an error repeats."""
@@ -101,18 +106,28 @@ class AddressRule:
 def parse_address_rule(text: str) -> AddressRule:
     """Read `CIDR`, `CIDR:PORT` or `[IPV6-CIDR]:PORT`; an address alone is a network of one."""
     host, port = _split_port(text)
-    try:
-        network = ip_network(host)
-    except ValueError as error:
-        raise ConfigError(f"{quoted(text, SHOWN)} is no network{_network_hint(host)}") from error
+    form = "CIDR, CIDR:PORT or [IPV6-CIDR]:PORT, for example 10.1.0.0/16 or 10.1.2.3/32:8080"
+    network = _network(host, text, form)
     return AddressRule(network, None if port is None else _port(port, text, lowest=1))
 
 
-def _network_hint(text: str) -> str:
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """Read `CIDR`; an address alone is a network of one."""
+    return _network(text.strip(), text, "CIDR, for example 10.1.0.0/16 or fd00::/8")
+
+
+def _network(cidr: str, whole: str, form: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(cidr)
+    except ValueError as error:
+        raise ConfigError(f"{quoted(whole, SHOWN)} is no network{_network_hint(cidr, form)}") from error
+
+
+def _network_hint(text: str, form: str) -> str:
     try:
         return f": it has bits set behind the prefix (did you mean {ip_network(text, strict=False)}?)"
     except ValueError:
-        return " (write CIDR, CIDR:PORT or [IPV6-CIDR]:PORT, for example 10.1.0.0/16 or 10.1.2.3/32:8080)"
+        return f" (write {form})"
 
 
 class DnsServer(NamedTuple):
@@ -154,10 +169,23 @@ def parse_resolver(texts: Sequence[str]) -> ResolverChoice:
     return ResolverChoice(tuple(parse_dns_server(text) for text in texts))
 
 
+def parse_size(text: str) -> int:
+    """Read a number of bytes: `500000`, `500kB`, `1.5MB`, `10MiB` (units of 1,000, or of 1,024 with an i)."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{quoted(text, SHOWN)} is no number of bytes (write 500000, 500kB, 10MB or 10MiB)")
+    number, unit, binary = match.groups()
+    factor: int = (1024 if binary else 1000) ** _SIZES[unit]
+    size = float(number) * factor
+    if size > MAX_SIZE:
+        raise ConfigError(f"{quoted(text, SHOWN)} is more than anybody can count")
+    return round(size)
+
+
 def parse_label(text: str) -> str:
     """Read a node's name or tag."""
-    if not _LABEL.fullmatch(text):
-        raise ConfigError(f"{quoted(text, SHOWN)} must have 1 to 64 characters of A-Z a-z 0-9 . _ ~ -")
+    if not is_label(text):
+        raise ConfigError(f"{quoted(text, SHOWN)} must have {LABEL_FORM}")
     return text
 
 

@@ -87,9 +87,7 @@ class Cache:
         """
         entry = self._directory.entries.get(peer)
         if entry is not None and STATIC in entry.sources and {*entry.sources} <= {STATIC, SOURCE}:
-            if self._good.pop(peer, None) is not None:
-                self._changed.set()
-            self._directory.gone(SOURCE, peer)
+            self.forget(peer)
             return
         before = self._good.get(peer)
         known = () if before is None else before.addresses
@@ -98,6 +96,12 @@ class Cache:
             record = entry.record
         addresses = tuple(dict.fromkeys((address.without_peer(), *known)))[:MAX_ADDRESSES]
         self._note(Good(peer, self._clock(), addresses, record), before)
+
+    def forget(self, peer: PeerId) -> None:
+        """Remind nobody of `peer`, until it is good again."""
+        if self._good.pop(peer, None) is not None:
+            self._changed.set()
+        self._directory.gone(SOURCE, peer)
 
     def snapshot(self) -> SourceSnapshot:
         """How it is doing."""

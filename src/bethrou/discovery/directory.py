@@ -19,7 +19,7 @@ from bethrou.wire.reach import Reach, by_worth, reach
 SOURCES = ("static", "redis", "members", "cache")
 """Their names, those whose addresses are tried first in front."""
 
-STATIC = SOURCES[0]
+STATIC, REDIS = SOURCES[:2]
 
 MAX_ENTRIES = 4096
 """Members known; beyond that only what the user has configured is taken. A network of that size is a large one."""
@@ -105,6 +105,11 @@ class Directory:
         """Forget what `source` has said; others may still see the member."""
         if self._sightings.get(peer, {}).pop(source, None) is not None:
             self._update(peer)
+
+    def drop(self, source: str) -> None:
+        """Forget all that `source` has said."""
+        for peer in [peer for peer, said in self._sightings.items() if source in said]:
+            self.gone(source, peer)
 
     def next_expiry(self) -> float | None:
         """The Unix time at which `expire` should be called, at the latest; None: never, as things are."""

@@ -33,9 +33,8 @@ SILENCE = 4.0
 """Seconds without a byte after which we ask for a sign of life, and as many again before we give up: a server that
 froze is noticed within 10 s."""
 
-_TURN = (
-    64  # replies read before others in the loop have their turn: a flood comes out of a buffer without a wait
-)
+_TURN = 64
+"""Replies read before others in the loop have their turn: a flood comes out of a buffer without a wait."""
 
 
 class Subscriber(Protocol):

@@ -20,6 +20,12 @@ def local_multiaddr(sock: socket.socket) -> Multiaddr:
     return _from_sockname(sock.getsockname())
 
 
+def local_end(transport: asyncio.BaseTransport) -> Multiaddr | None:
+    """Our end of a TCP connection; None of another pipe, or of a connection that is gone already."""
+    name = transport.get_extra_info("sockname")
+    return _from_sockname(name) if isinstance(name, tuple) else None
+
+
 def _from_sockname(name: tuple[object, ...] | None) -> Multiaddr:
     if not name:
         return Multiaddr.tcp("0.0.0.0", 0)  # the connection is gone already
@@ -40,11 +46,16 @@ def is_loopback(address: Multiaddr) -> bool:
         return host == "localhost"
 
 
+def is_plain_tcp(address: Multiaddr) -> bool:
+    """Whether it is an IP address or name and a TCP port, and nothing else."""
+    names = [name for name, _ in address.without_peer().parts]
+    return address.host is not None and address.tcp_port is not None and len(names) == 2
+
+
 def tcp_endpoint(address: Multiaddr) -> tuple[str, int]:
     """Host and port to connect to or listen on. Raises `AddressError` for what is not plain TCP."""
-    names = [name for name, _ in address.without_peer().parts]
     host, port = address.host, address.tcp_port
-    if host is None or port is None or address.is_circuit or len(names) != 2:
+    if host is None or port is None or not is_plain_tcp(address):
         raise AddressError(
             f"{address}: only plain TCP addresses (/ip4/…/tcp/… or /dns4/…/tcp/…) can be used here"
         )

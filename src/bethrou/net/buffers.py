@@ -1,10 +1,13 @@
 """The large buffers of the data path, one set for all links and sockets of an event loop.
 
 They can be shared because nothing stays in them: a read is handled to its end before the next one begins, and what is
-left of a record that has not arrived whole is kept by its link.
+left of a record that has not arrived whole is kept by its link. A link inside a stream of another link reads while the
+outer one handles its own read: such links have a set of their own, one for each depth.
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 from bethrou.wire.noise.records import MAX_CIPHERTEXT, MAX_PLAINTEXT
 from bethrou.wire.pnet import ROOM, address_of
@@ -46,15 +49,20 @@ class WaitingBytes:
 
 
 class Buffers:
-    """Scratch memory for one event loop."""
+    """Scratch memory for one event loop, and for links of one depth. Those of links inside streams are `nested`."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Buffers | None = None) -> None:
         self.receive = bytearray(ROOM + MAX_CIPHERTEXT + 2 + RECEIVE_SIZE)
         """Where links read to and take off their pnet protection."""
         self.receive_view = memoryview(self.receive)
         self.receive_address = address_of(self.receive)
         self.frame = memoryview(bytearray(MAX_PLAINTEXT))
         """Where the plaintext of a record is put together."""
-        self.socket = memoryview(bytearray(SOCKET_SIZE))
-        """Where sockets at the ends of the network read to."""
-        self.waiting = WaitingBytes()
+        self.socket: memoryview = memoryview(bytearray(SOCKET_SIZE)) if outer is None else outer.socket
+        """Where sockets at the ends of the network read to; they are never inside a stream."""
+        self.waiting: WaitingBytes = WaitingBytes() if outer is None else outer.waiting
+
+    @cached_property
+    def nested(self) -> Buffers:
+        """The set for links that run on streams of the links that use this one; made when it is first needed."""
+        return Buffers(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -17,6 +18,7 @@ import aiohappyeyeballs
 
 from bethrou.errors import BethrouError, DialError, LinkLost
 from bethrou.net.addresses import family_of, tcp_endpoint
+from bethrou.net.listener import bind_beside
 from bethrou.net.reader import ByteReader
 from bethrou.net.tcp import configure_link
 from bethrou.wire.multiaddr import Multiaddr
@@ -30,24 +32,107 @@ STAGGER = 0.25
 MAX_ADDRESSES = 32
 """Addresses of one peer that are tried."""
 
+HEAD_START = 1.0
+"""Seconds that addresses without a relay have before circuits are tried, too: a relay costs time and somebody's
+traffic. When none of them is left, circuits do not wait."""
+
+MAX_CIRCUITS = 8
+"""Circuits to one peer that are tried."""
+
+_BEFORE_CIRCUITS = round(HEAD_START / STAGGER)
+
 Result = TypeVar("Result")
 
 
-async def connect(loop: asyncio.AbstractEventLoop, address: Multiaddr) -> asyncio.Transport:
-    """A TCP connection to `address`; a `ByteReader` keeps what comes. Raises `LinkLost` or `AddressError`."""
+_PORT_IN_USE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""There is, or was until a moment ago, a connection between the same two ports."""
+
+
+async def connect(
+    loop: asyncio.AbstractEventLoop, address: Multiaddr, beside: Sequence[socket.socket] = ()
+) -> asyncio.Transport:
+    """A TCP connection to `address`; a `ByteReader` keeps what comes. Raises `LinkLost` or `AddressError`.
+
+    It comes from the port of one of the listening sockets in `beside`, if it can: then the peer sees, and tells us,
+    where a NAT puts that port.
+    """
     host, port = tcp_endpoint(address)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             found = await _look_up(loop, address, host, port)
-            sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=STAGGER, loop=loop)
+            sock = await _start_connection(loop, found, beside)
     except TimeoutError:
         raise LinkLost(f"{address}: no answer within {CONNECT_TIMEOUT:.0f} s") from None
     except UnicodeError:
         raise LinkLost(f"{address}: no such host: {host} is no name that can be looked up") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
         raise LinkLost(f"{address}: {said_by(error)}") from None
+    return await _made_transport(loop, sock, address)
+
+
+async def connect_beside(
+    loop: asyncio.AbstractEventLoop, address: Multiaddr, listening: socket.socket, patience: float
+) -> asyncio.Transport:
+    """A TCP connection to an IP address from the port of `listening` and no other, within `patience` seconds.
+
+    Raises `LinkLost` or `AddressError`.
+    """
+    host, port = tcp_endpoint(address)
+    sock: socket.socket | None = None
+    try:
+        sock = bind_beside(listening)
+        async with asyncio.timeout(patience):
+            await loop.sock_connect(sock, (host, port))
+        connected, sock = sock, None
+    except TimeoutError:
+        raise LinkLost(f"{address}: no answer within {patience:.0f} s") from None
+    except (OSError, RuntimeError) as error:
+        raise LinkLost(f"{address}: {said_by(error)}") from None
+    finally:
+        if sock is not None:
+            sock.close()
+    return await _made_transport(loop, connected, address)
+
+
+async def _start_connection(
+    loop: asyncio.AbstractEventLoop,
+    found: Sequence[aiohappyeyeballs.AddrInfoType],
+    beside: Sequence[socket.socket],
+) -> socket.socket:
+    if beside:
+        try:
+            return await aiohappyeyeballs.start_connection(
+                found,
+                happy_eyeballs_delay=STAGGER,
+                loop=loop,
+                socket_factory=lambda info: _socket_beside(info, beside),
+            )
+        except OSError as error:
+            if error.errno not in _PORT_IN_USE:
+                raise
+    return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=STAGGER, loop=loop)
+
+
+def _socket_beside(info: aiohappyeyeballs.AddrInfoType, beside: Sequence[socket.socket]) -> socket.socket:
+    family, kind, proto, _, where = info
+    listening = next((sock for sock in beside if sock.family == family and leads_out(sock, where[0])), None)
+    return socket.socket(family, kind, proto) if listening is None else bind_beside(listening)
+
+
+def leads_out(listening: socket.socket, host: str) -> bool:
+    """Whether the IP address `host` can be reached from the address to which `listening` is bound."""
+    bound = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
+    return not bound.is_loopback or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
+async def _made_transport(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Multiaddr
+) -> asyncio.Transport:
     transport: asyncio.Transport | None = None
     try:
+        if sock.getsockname() == sock.getpeername():
+            # From a port to that same port TCP connects a socket to itself (simultaneous open).
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         transport, _ = await loop.create_connection(ByteReader, sock=sock)
         configure_link(transport)
     except OSError as error:
@@ -84,22 +169,26 @@ async def race(
 ) -> Result:
     """Run `attempt` for each address, `STAGGER` seconds apart or as soon as all before have failed.
 
-    Returns the first result; any other goes to `discard`. Raises `DialError` with every address's reason. When it
-    returns or raises, no attempt is left running.
+    Circuits begin `HEAD_START` seconds later than the others. Returns the first result; any other goes to `discard`.
+    Raises `DialError` with every address's reason. When it returns or raises, no attempt is left running.
     """
     if not addresses:
         raise DialError("no address is known")
     failures: list[str] = []
-    waiting = list(addresses[:MAX_ADDRESSES])
+    waiting = _in_order(addresses)
+    loop = asyncio.get_running_loop()
+    circuits_from = loop.time() + HEAD_START
     running: set[asyncio.Task[Result]] = set()
     winner: asyncio.Task[Result] | None = None
     try:
         while waiting or running:
-            if waiting:
+            pause = circuits_from - loop.time() if waiting and waiting[0].is_circuit else 0.0
+            if waiting and (pause <= 0 or not running):
                 address = waiting.pop(0)
                 running.add(asyncio.create_task(attempt(address), name=f"dial {address}"))
+                pause = STAGGER
             done, _ = await asyncio.wait(
-                running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                running, timeout=pause if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 error = task.exception()
@@ -113,6 +202,14 @@ async def race(
         raise DialError("; ".join(failures))
     finally:
         await _end_losers(running, winner, discard)
+
+
+def _in_order(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+    """As many as are tried; circuits stand where their time has come if nothing fails."""
+    direct = [address for address in addresses if not address.is_circuit]
+    circuits = [address for address in addresses if address.is_circuit][:MAX_CIRCUITS]
+    direct = direct[: MAX_ADDRESSES - len(circuits)]
+    return [*direct[:_BEFORE_CIRCUITS], *circuits, *direct[_BEFORE_CIRCUITS:]]
 
 
 async def _end_losers(

@@ -12,27 +12,29 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bethrou.errors import BethrouError, DialError, LinkLost, PeerError
+from bethrou.errors import AddressError, BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
 from bethrou.net import identify
-from bethrou.net.addresses import family_of, is_loopback, local_multiaddr, remote_multiaddr, tcp_endpoint
+from bethrou.net.addresses import is_loopback, remote_multiaddr, tcp_endpoint
 from bethrou.net.buffers import Buffers
+from bethrou.net.circuits import Circuits
 from bethrou.net.dialer import connect, race
 from bethrou.net.interfaces import OwnAddresses
-from bethrou.net.link import Link, Upgraded
-from bethrou.net.listener import Acceptor, open_listening_socket
+from bethrou.net.link import CIRCUIT, DIRECT, Link, Upgraded
+from bethrou.net.listening import Listening
 from bethrou.net.negotiation import (
     NEGOTIATION_FAILED,
     InboundNegotiation,
     OutboundNegotiation,
     propose,
 )
-from bethrou.net.observed import ObservedAddresses
+from bethrou.net.observed import MappedPorts, ObservedAddresses
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import PingService
 from bethrou.net.reader import ByteReader
+from bethrou.net.role_reversal import RoleReversals
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.tcp import configure_link
@@ -89,6 +91,11 @@ class HostConfig:
     clock: Callable[[], float]
     agent: str
     events: HostEvents = field(default_factory=HostEvents)
+    dial_from_listening_port: bool = False
+    """Whether to dial from the port that is listened on, where that can be done: peers then see, and tell us, where a
+    NAT puts this port, and holes can be punched."""
+    tells_addresses: bool = True
+    """Whether peers are told where this host listens (identify)."""
 
 
 class Host:
@@ -104,20 +111,31 @@ class Host:
         self._interfaces = OwnAddresses(loop.time())
         self.observed = ObservedAddresses()
         """Where peers see us."""
+        self.mapped = MappedPorts()
+        """Where peers see the ports on which we listen."""
+        self.reversals = RoleReversals()
+        """On which accepted connections we are the dialer."""
         self._config = config
         self._events = config.events
+        self._observers = {object(): (config.events.link_up, config.events.link_down)}
+        """Who is told of links that come and go."""
         self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
         self._handlers: dict[str, Handler] = {}
         self._introductions: dict[Link, asyncio.Future[None]] = {}
         """Done as soon as the peer has said what it is, or it is clear that it will not."""
         self._pushes: Counter[Link] = Counter()
         """Identify pushes that are being read."""
-        self._acceptors: list[Acceptor] = []
+        self.listening = Listening(loop, self._accepted, config.events.shortage)
+        """Its listening sockets."""
         self._handshakes = 0
         self._arriving: set[socket.socket] = set()
         """Accepted sockets whose task has not begun."""
         self._dials: set[asyncio.Task[Any]] = set()
         """Attempts under way to dial an address."""
+        self.circuits = Circuits(loop, self.links, self._dial_address)
+        """The ways to peers through relays."""
+        self._reservations: dict[PeerId, tuple[Multiaddr, ...]] = {}
+        """Where we can be reached through relays, by relay."""
         self._tasks = Tasks(loop)
         self._negotiations = TimeoutQueue(loop, NEGOTIATION_TIMEOUT)
         self._closing = False
@@ -132,25 +150,46 @@ class Host:
     def handle(self, protocol: str, handler: Handler) -> None:
         """Answer streams of `protocol`. Peers that are connected are told (identify push)."""
         self._handlers[protocol] = handler
+        self._tell_peers()
+
+    def unhandle(self, protocol: str) -> None:
+        """Answer such streams no more; those that are open stay with their handler."""
+        if self._handlers.pop(protocol, None) is not None:
+            self._tell_peers()
+
+    def _tell_peers(self) -> None:
         for links in self.links.values():
             for link in links:
                 self._tasks.start(self._push_identify(link), f"identify push {link.peer_id.short}")
 
+    def observe_links(
+        self, up: Callable[[Link], None], down: Callable[[Link, Exception], None]
+    ) -> Callable[[], object]:
+        """Call `up` with every link, those that are up already at once, and `down` when one is gone.
+
+        `up` is called before anything happens on a new link; `links` is up to date in both. Returns what ends it.
+        """
+        key = object()
+        self._observers[key] = (up, down)
+        for links in list(self.links.values()):
+            for link in list(links):
+                up(link)
+        return lambda: self._observers.pop(key, None)
+
     def listen(self, address: Multiaddr) -> Multiaddr:
         """Accept links on `address`; returns it with the port that was chosen. Raises `UserError`s."""
-        host, port = tcp_endpoint(address)
-        sock = open_listening_socket(host, port, family_of(address))
-        self._acceptors.append(Acceptor(self.loop, sock, self._accepted, self._events.shortage))
-        return local_multiaddr(sock)
+        return self.listening.open(address)
+
+    @property
+    def bound_addresses(self) -> list[Multiaddr]:
+        """What its listening sockets are bound to, unspecified addresses as such."""
+        return self.listening.addresses
 
     @property
     def listen_addresses(self) -> list[Multiaddr]:
         """Where this host can be reached, as far as it knows: unspecified addresses become all interfaces'."""
         found: list[Multiaddr] = []
-        for acceptor in self._acceptors:
-            if acceptor.socket.fileno() < 0:
-                continue
-            address = local_multiaddr(acceptor.socket)
+        for address in self.bound_addresses:
             host, port = tcp_endpoint(address)
             if host in ("0.0.0.0", "::"):
                 version = 4 if host == "0.0.0.0" else 6
@@ -159,7 +198,37 @@ class Host:
                 found += [Multiaddr.tcp(str(ip), port) for ip in own]
             else:
                 found.append(address)
-        return list(dict.fromkeys(found))
+        circuits = [address for each in self._reservations.values() for address in each]
+        return list(dict.fromkeys(found + circuits))
+
+    @property
+    def seen_addresses(self) -> list[Multiaddr]:
+        """Where peers see this host, if it listens on all addresses: behind NAT nothing else leads to it."""
+        everywhere = {4: "0.0.0.0", 6: "::"}
+        ends = [tcp_endpoint(address) for address in self.bound_addresses]
+        return [
+            Multiaddr.tcp(str(address), port)
+            for address in sorted(self.observed.believed, key=str)
+            for bound, port in ends
+            if bound == everywhere[address.version]
+        ]
+
+    def reachable_through(self, relay: PeerId, addresses: Sequence[Multiaddr]) -> None:
+        """A relay makes circuits to us at these addresses (none: no more). Peers that are connected are told."""
+        before = self._reservations.pop(relay, ())
+        if addresses:
+            self._reservations[relay] = tuple(addresses)
+        if tuple(addresses) != before:
+            self._tell_peers()
+
+    @property
+    def own_candidates(self) -> list[Multiaddr]:
+        """Where this host may be reached: where peers see its ports, then where it listens."""
+        return list(dict.fromkeys([*self.mapped.addresses, *self.listen_addresses]))
+
+    def stranger(self) -> Upgrader:
+        """What makes connections inside the network under an identity that is used once."""
+        return replace(self._upgrader, identity=Identity.generate(self._config.randbytes))
 
     # -- links and streams ------------------------------------------------------------------------------------------
 
@@ -187,18 +256,18 @@ class Host:
 
     def stop_listening(self) -> None:
         """Accept no more links."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self.listening.close()
 
     async def close(self) -> None:
         """Close everything; afterwards no socket, stream or task of this host is left."""
         self._closing = True
         self.stop_listening()
         self._negotiations.close()
-        for links in list(self.links.values()):
-            for link in list(links):
-                link.close(_STOPPING)
+        open_links = [link for links in self.links.values() for link in links]
+        for link in sorted(open_links, key=lambda link: link.path != CIRCUIT):
+            link.close(_STOPPING)  # circuits first: their goodbyes go over the others
         await self._end_dials()
+        await self.circuits.close()
         await self._tasks.close()
         for sock in self._arriving:
             sock.close()
@@ -214,7 +283,10 @@ class Host:
         try:
             if self._closing:
                 raise LinkLost(_STOPPING)
-            transport = await connect(self.loop, address)
+            if address.is_circuit:
+                return await self._dial_circuit(peer, address)
+            beside = self.listening.sockets if self._config.dial_from_listening_port else ()
+            transport = await connect(self.loop, address, beside)
             upgraded = await self._upgrader.dial(transport, peer)
         except PeerError as error:
             raise type(error)(f"{address}: {error}") from None
@@ -225,6 +297,20 @@ class Host:
         finally:
             self._dials.discard(task)
         return self._start_link(transport, upgraded, address.without_peer())
+
+    async def _dial_circuit(self, peer: PeerId, address: Multiaddr) -> Link:
+        if address.relay is not None and address.relay.peer_id == self.peer_id:
+            raise AddressError(f"{address}: this is the relay itself")
+        circuit = await self.circuits.open(peer, address)
+        link: Link | None = None
+        try:
+            upgraded = await self._upgrader.dial(circuit.stream, peer)
+            link = self._start_link(circuit.stream, upgraded, circuit.remote, CIRCUIT)
+            link.closed.add_done_callback(lambda done: self.circuits.release(circuit))
+        finally:
+            if link is None:
+                self.circuits.release(circuit)
+        return link
 
     async def _end_dials(self) -> None:
         dials = list(self._dials)
@@ -247,27 +333,66 @@ class Host:
             transport, _ = await self.loop.connect_accepted_socket(ByteReader, sock)
             remote = remote_multiaddr(transport)
             configure_link(transport)
-            upgraded = await self._upgrader.accept(transport)
+            await self._upgrade_accepted(transport, remote, DIRECT)
+        except OSError:
+            sock.close()
+        finally:
+            self._handshakes -= 1
+
+    async def accept_circuit(self, stream: YamuxStream, remote: Multiaddr) -> None:
+        """Make a link of a stream that a relay has joined to somebody; its protocol has what was read too far."""
+        if self._closing or self._handshakes >= MAX_HANDSHAKES:
+            stream.reset(RESOURCE_LIMIT)
+            return
+        self._handshakes += 1
+        try:
+            await self._upgrade_accepted(stream, remote, CIRCUIT)
+        finally:
+            self._handshakes -= 1
+
+    async def _upgrade_accepted(self, transport: asyncio.Transport, remote: Multiaddr, path: str) -> None:
+        try:
+            upgraded = await self._upgrade_in_turn(transport, remote)
         except BethrouError as error:
             self._events.refused(remote, error)
             return
-        except OSError:
-            sock.close()
-            return
-        finally:
-            self._handshakes -= 1
-        self._start_link(transport, upgraded, remote)
+        self._start_link(transport, upgraded, remote, path)
 
-    def _start_link(self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr) -> Link:
+    async def _upgrade_in_turn(self, transport: asyncio.Transport, remote: Multiaddr) -> Upgraded:
+        expected = self.reversals.peer_at(remote)
+        if expected is not None:
+            return await self._upgrader.dial(transport, expected)
+        return await self._upgrader.accept(transport)
+
+    async def adopt(
+        self, transport: asyncio.Transport, remote: Multiaddr, peer: PeerId, *, initiator: bool
+    ) -> Link:
+        """Make a direct link to `peer` of a connection that is there, in either role, whoever opened it.
+
+        Raises what an upgrade raises; the transport is then aborted.
+        """
+        upgrade = self._upgrader.dial(transport, peer) if initiator else self._upgrader.accept(transport)
+        upgraded = await upgrade
+        found = upgraded.session.peer_id
+        if self._closing or found != peer:
+            transport.abort()
+            stranger = IdentityMismatch(f"{remote}: {found} answered instead of {peer}")
+            raise LinkLost(_STOPPING) if self._closing else stranger
+        return self._start_link(transport, upgraded, remote)
+
+    def _start_link(
+        self, transport: asyncio.Transport, upgraded: Upgraded, remote: Multiaddr, path: str = DIRECT
+    ) -> Link:
         link = Link(
             self.loop,
             transport,
             upgraded,
-            buffers=self.buffers,
+            buffers=self.buffers.nested if path == CIRCUIT else self.buffers,
             budget=self.budget,
             remote=remote,
             on_stream=self._stream_opened,
             clock=self._config.clock,
+            path=path,
         )
         self.links.setdefault(link.peer_id, []).append(link)
         self._introductions[link] = self.loop.create_future()
@@ -275,7 +400,8 @@ class Host:
         link.closed.add_done_callback(lambda done: self._remove(link, done.result()))
         self._unflushed.add(link)
         link.flushed.add_done_callback(lambda done: self._unflushed.discard(link))
-        self._events.link_up(link)
+        for up, _ in list(self._observers.values()):
+            up(link)
         link.start(upgraded)
         return link
 
@@ -286,9 +412,11 @@ class Host:
         if not links:
             self.links.pop(link.peer_id, None)
             self.observed.forget(link.peer_id)
+            self.mapped.forget(link.peer_id)
         self._introduced(link)
         del self._introductions[link]
-        self._events.link_down(link, reason)
+        for _, down in list(self._observers.values()):
+            down(link, reason)
 
     # -- inbound streams --------------------------------------------------------------------------------------------
 
@@ -312,6 +440,8 @@ class Host:
             if statement is not None:
                 link.statement = link.statement or statement  # what was pushed meanwhile is newer
                 self.observed.note(link.peer_id, statement.observed_addr)
+                if self.listening.has(link.local):
+                    self.mapped.note(link.peer_id, statement.observed_addr)
         except BethrouError:
             return  # the link is gone, or has no room for another stream
         finally:
@@ -325,7 +455,8 @@ class Host:
     def statement(self, link: Link) -> Identify:
         """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""
         local_peer = is_loopback(link.remote)
-        addresses = [address for address in self.listen_addresses if local_peer or not is_loopback(address)]
+        listening = self.listen_addresses if self._config.tells_addresses else []
+        addresses = [address for address in listening if local_peer or not is_loopback(address)]
         record = PeerRecord(self.peer_id, self._config.time_ns(), tuple(addresses)) if addresses else None
         return Identify(
             public_key=self._config.identity.public_key,

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bethrou.errors import LinkLost, MuxerError, PeerError
+from bethrou.net.addresses import local_end
 from bethrou.net.buffers import Buffers
 from bethrou.net.muxer import Muxer
 from bethrou.net.stream import YamuxStream
@@ -40,6 +40,10 @@ PING_TIMEOUT = 8.0
 
 MAX_INBOUND_STREAMS = 32_768
 """Streams that a peer may have open here at once: three times what a busy client holds."""
+
+DIRECT = "direct"
+CIRCUIT = "circuit"
+"""How a peer is reached: by a connection of its own, or by way of a relay."""
 
 _EAGER_PINGS = 3  # sent one after the other when a link is new, for a first idea of the round trip
 _ROUND_TRIPS = 9  # the latest ones, whose median is the link's round trip
@@ -68,7 +72,7 @@ class Upgraded:
 class Link(asyncio.BufferedProtocol):
     """One link. `on_stream` is called with each stream that the peer opens, and sets its protocol.
 
-    `path` says how the peer is reached ("direct" or "circuit"), `remote` the address as seen here. `clock` gives
+    `path` says how the peer is reached (`DIRECT` or `CIRCUIT`), `remote` the address as seen here. `clock` gives
     seconds with a fine resolution, for round trips (uvloop's own time has milliseconds).
     """
 
@@ -83,18 +87,22 @@ class Link(asyncio.BufferedProtocol):
         remote: Multiaddr,
         on_stream: Callable[[Link, YamuxStream], None],
         clock: Callable[[], float],
-        path: str = "direct",
+        path: str = DIRECT,
     ) -> None:
         self.peer_id = upgraded.session.peer_id
         self.public_key = upgraded.session.public_key
         self.initiator = upgraded.initiator
         self.remote = remote
         self.path = path
+        self.local = local_end(transport)
+        """Our end of the connection; None where it is no TCP connection of its own."""
         self.bytes_received = 0
         self.statement: Identify | None = None
         """What the peer last said of itself (identify or push), as soon as it has."""
         self.closed: asyncio.Future[Exception] = loop.create_future()
         """Done when the link is gone, with the reason."""
+        self.on_round_trip: Callable[[float], None] | None = None
+        """Called with each round trip that was measured, in seconds."""
         self.flushed: asyncio.Future[None] = loop.create_future()
         """Done when its transport is gone, too: the last bytes are with the peer, or will never be."""
         self._loop = loop
@@ -110,7 +118,8 @@ class Link(asyncio.BufferedProtocol):
         self._ping_clock = 0.0
         self._ping_value = 0
         self._ping_pending = False
-        self._round_trips: deque[float] = deque([upgraded.round_trip], maxlen=_ROUND_TRIPS)
+        self._patience = PING_TIMEOUT
+        self._round_trips: tuple[float, ...] = (upgraded.round_trip,)  # a deque takes more than half a KiB
         self._median = upgraded.round_trip
         self._pongs = 0
         self._stalled: dict[YamuxStream, float] = {}
@@ -159,8 +168,30 @@ class Link(asyncio.BufferedProtocol):
         return self._muxer.bytes_sent
 
     async def open_stream(self) -> YamuxStream:
-        """A new stream. Raises `LinkLost`."""
+        """A new stream. Waits while the peer has too many of ours to answer. Raises `LinkLost`."""
         return await self._muxer.open_stream()
+
+    def room(self) -> asyncio.Future[None]:
+        """Done when `try_open_stream` may succeed, or the link is gone. Who then opens none calls `pass_room_on`."""
+        return self._muxer.room()
+
+    def pass_room_on(self) -> None:
+        """Let the next one who waits for room have it."""
+        self._muxer.pass_room_on()
+
+    def try_open_stream(self) -> YamuxStream | None:
+        """A new stream, if there is one to be had without waiting."""
+        return self._muxer.try_open_stream()
+
+    def probe(self, patience: float) -> None:
+        """Ask the peer for a sign of life at once, and take it for gone after `patience` seconds without one."""
+        if self._failure is None:
+            self._patience = patience
+            if not self._ping_pending:
+                self._ping()
+            self._ping_sent = self._loop.time()
+            self._timer.cancel()
+            self._timer = self._loop.call_later(patience + 0.01, self._tick)
 
     def close(self, reason: str = "closed here") -> None:
         """Say goodbye and close. Every stream ends; go, js and rust do the same when they hear the goodbye.
@@ -224,12 +255,15 @@ class Link(asyncio.BufferedProtocol):
         if not self._ping_pending or value != self._ping_value:
             return
         self._ping_pending = False
-        self._round_trips.append(self._clock() - self._ping_clock)
+        self._patience = PING_TIMEOUT
+        self._round_trips = (*self._round_trips[1 - _ROUND_TRIPS :], self._clock() - self._ping_clock)
         self._median = statistics.median(self._round_trips)
         self._pongs += 1
         self._muxer.round_trip = min(self._muxer.round_trip, self._round_trips[-1])
         if self._pongs < _EAGER_PINGS:
             self._ping()
+        if self.on_round_trip is not None:
+            self.on_round_trip(self._round_trips[-1])
 
     def went_away(self, code: int) -> None:
         self.abort(LinkLost(f"the peer ended the session (code {code:#x})"))
@@ -279,10 +313,10 @@ class Link(asyncio.BufferedProtocol):
         now = self._loop.time()
         if self._ping_pending:
             silence = now - max(self._last_received, self._ping_sent)
-            if silence >= PING_TIMEOUT:
+            if silence >= self._patience:
                 self.abort(LinkLost(f"the peer has been silent for {now - self._last_received:.0f} s"))
                 return
-            self._timer = self._loop.call_later(PING_TIMEOUT - silence + 0.01, self._tick)
+            self._timer = self._loop.call_later(self._patience - silence + 0.01, self._tick)
         else:
             self._ping()
             self._timer = self._loop.call_later(PING_INTERVAL, self._tick)

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from bethrou.errors import ConfigError
-from bethrou.net.tcp import LISTEN_BACKLOG
+from bethrou.net.tcp import LISTEN_BACKLOG, keep_alive
 
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SHORTAGE_PAUSE = 0.5  # seconds between attempts while descriptors are short
@@ -41,6 +41,7 @@ def open_listening_socket(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if actual == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        keep_alive(sock)  # what is accepted inherits it, at no price
         sock.bind(where)
         sock.listen(LISTEN_BACKLOG)
     except OSError as error:
@@ -49,10 +50,30 @@ def open_listening_socket(
     return sock
 
 
+def bind_beside(listening: socket.socket) -> socket.socket:
+    """A non-blocking socket that is bound to the port on which `listening` listens, to connect from there.
+
+    SO_REUSEPORT on both allows it. The listening socket has it only from here on: it was bound without, so that a
+    second instance of ours is refused the port instead of sharing it without a word. Raises `OSError`.
+    """
+    sock = socket.socket(listening.family, listening.type, listening.proto)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(listening.getsockname())
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Acceptor:
     """Accepts from one listening socket until closed; `accepted` gets each new (non-blocking) socket.
 
-    `shortage(True)` is called when file descriptors run out, `shortage(False)` when accepting goes on.
+    `shortage(True)` is called when file descriptors run out, `shortage(False)` when accepting goes on. `busy` says
+    whether so much has begun that more is to be taken on one by one: what has begun takes memory.
     """
 
     def __init__(
@@ -61,11 +82,13 @@ class Acceptor:
         sock: socket.socket,
         accepted: Callable[[socket.socket], None],
         shortage: Callable[[bool], None],
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self.socket = sock
         self._loop = loop
         self._accepted = accepted
         self._shortage = shortage
+        self._busy = busy
         self._short = False
         self._timer: asyncio.TimerHandle | None = None
         loop.add_reader(sock.fileno(), self._accept)
@@ -81,7 +104,7 @@ class Acceptor:
         self.socket.close()
 
     def _accept(self) -> None:
-        for _ in range(_BURST):
+        for _ in range(1 if self._busy() else _BURST):
             try:
                 connection, _ = self.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

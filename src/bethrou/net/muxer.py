@@ -133,16 +133,30 @@ class Muxer:
 
         Raises `LinkLost` when the link is gone.
         """
-        while self._lost is None and self._session.unacknowledged >= MAX_UNACKNOWLEDGED:
-            waiter = self.loop.create_future()
-            self._ack_waiters.append(waiter)
+        while (stream := self.try_open_stream()) is None:
+            if self._lost is not None:
+                raise LinkLost(f"the link is gone: {self._lost}")
             try:
-                await waiter
+                await self.room()
             except asyncio.CancelledError:
-                self._wake_openers()  # if this one's turn had come, it is the next one's
+                self.pass_room_on()  # if this one's turn had come, it is the next one's
                 raise
-        if self._lost is not None:
-            raise LinkLost(f"the link is gone: {self._lost}")
+        return stream
+
+    def room(self) -> asyncio.Future[None]:
+        """Done when there may be room for another stream, or the link is gone. Who does not use it passes it on."""
+        waiter = self.loop.create_future()
+        self._ack_waiters.append(waiter)
+        return waiter
+
+    def pass_room_on(self) -> None:
+        """Somebody had been given room and does not use it."""
+        self._wake_openers()
+
+    def try_open_stream(self) -> YamuxStream | None:
+        """A new stream of ours, or None when the link is gone or the peer has too many to answer."""
+        if self._lost is not None or self._session.unacknowledged >= MAX_UNACKNOWLEDGED:
+            return None
         core = self._session.open()
         stream = core.owner = YamuxStream(self, core)
         return stream

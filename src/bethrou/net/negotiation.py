@@ -84,12 +84,13 @@ class InboundNegotiation(asyncio.Protocol):
         except NegotiationError:
             self._give_up()
             return
-        answer = self._listener.data_to_send()
-        if answer:
-            self._stream.write(answer)
-        if protocol is not None:
-            self._deadlines.stop(self)
-            self._accept(protocol, self._listener.surplus)
+        if protocol is None:
+            self._stream.write(self._listener.data_to_send())
+            return
+        self._deadlines.stop(self)
+        self._stream.hold(self._listener.data_to_send())  # the handler's first words go in the same frame
+        self._accept(protocol, self._listener.surplus)
+        self._stream.release()
 
     def eof_received(self) -> bool:
         return False

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from collections.abc import Callable
 
+from bethrou.net.addresses import is_plain_tcp
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 
@@ -39,3 +41,39 @@ class ObservedAddresses:
     def _count(self) -> None:
         votes = Counter(self._said.values())
         self.believed = frozenset(address for address, count in votes.items() if 2 * count > len(self._said))
+
+
+MAX_MAPPED = 4
+"""Addresses of our listening ports that are believed at a time: one for each network that this machine is in."""
+
+
+class MappedPorts:
+    """Where peers see the ports on which we listen: a NAT's outside address that leads to us, or will once we knock.
+
+    Only links that use a listening port at our end tell. One peer's word is enough here, as in go: whoever is given
+    such an address tries it, and that is all.
+    """
+
+    def __init__(self) -> None:
+        self.addresses: tuple[Multiaddr, ...] = ()
+        """At most `MAX_MAPPED`, what most peers say first."""
+        self.on_change: Callable[[], object] | None = None
+        """Called when `addresses` have changed, if set."""
+        self._said: dict[PeerId, Multiaddr] = {}
+
+    def note(self, peer: PeerId, seen: Multiaddr | None) -> None:
+        """`peer` sees the listening port of a link at `seen`; only a plain TCP address can be that."""
+        if seen is not None and is_plain_tcp(seen) and not seen.is_dns:
+            self._said[peer] = seen
+            self._count()
+
+    def forget(self, peer: PeerId) -> None:
+        """There is no link to `peer` any more."""
+        if self._said.pop(peer, None) is not None:
+            self._count()
+
+    def _count(self) -> None:
+        before = self.addresses
+        self.addresses = tuple(address for address, _ in Counter(self._said.values()).most_common(MAX_MAPPED))
+        if set(self.addresses) != set(before) and self.on_change is not None:
+            self.on_change()

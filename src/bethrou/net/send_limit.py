@@ -9,8 +9,6 @@ to drain fast. Several times, because a slow path's buffers, too, take a single 
 
 from __future__ import annotations
 
-from collections import deque
-
 # Implementation constants.
 LOWEST = 8 * 1024
 FIRST = 16 * 1024
@@ -36,13 +34,13 @@ class SendLimit:
     def __init__(self) -> None:
         self.value = FIRST
         """Bytes that may wait."""
-        self._fills: deque[tuple[float, int]] = deque(maxlen=_FILLS)
+        self._fills: tuple[tuple[float, int], ...] = ()
         self._busy = 0.0
         self._busy_bytes = 0
 
     def filled(self, now: float, drained: int) -> None:
         """The transport is full."""
-        self._fills.append((now, drained))
+        self._fills = (*self._fills[1 - _FILLS :], (now, drained))
 
     def emptied(self, now: float, drained: int) -> bool:
         """The transport takes bytes again. Whether `value` has changed."""
@@ -58,6 +56,5 @@ class SendLimit:
         rate = (drained - drained_then) / max(now - since, _SHORTEST)
         if len(self._fills) == _FILLS and rate * QUEUE_TIME >= 2 * self.value:
             self.value = min(2 * self.value, HIGHEST)
-            self._fills.clear()
-            self._fills.append((now, drained))
+            self._fills = ((now, drained),)
         return self.value != before

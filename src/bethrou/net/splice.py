@@ -1,7 +1,7 @@
 """One pump for everything: two transports joined so that what one receives the other sends.
 
 Its whole specification: bytes go across; EOF on one side ends the other's writing; a side that cannot send stops the
-other's reading; an error on one side ends both at once, but what that side had sent whole, EOF included, the other
+other's reading; an error on one side resets both at once, but what that side had sent whole, EOF included, the other
 still gets. SOCKS clients, exits and relays use it alike. There is no task in it: each transport's callbacks call the
 other transport.
 """
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bethrou.errors import StreamReset
-from bethrou.net.tcp import end_writing
+from bethrou.net.tcp import end_writing, keep_alive, reset
 
 
-@dataclass(frozen=True)
-class SpliceEnd:
+class SpliceEnd(NamedTuple):
     """How a splice ended. Bytes are counted as they were received."""
 
     from_left: int
@@ -38,6 +37,9 @@ class Splice:
 
     `hold_fin_from_left`: seconds for which EOF from `left` is held back while `right` still sends: a peer that ends
     the whole stream at the first EOF (Go's `/bethrou/proxy/1.0.0`) would otherwise lose its answer.
+
+    `meter` is told of all bytes as they come, and whether from `left`; for as many seconds as it returns that side is
+    not read.
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class Splice:
         "_hold",
         "_left",
         "_loop",
+        "_meter",
         "_right",
         "last_activity",
     )
@@ -68,8 +71,10 @@ class Splice:
         left_lost: bool = False,
         right_lost: bool = False,
         hold_fin_from_left: float | None = None,
+        meter: Callable[[bool, int], float] | None = None,
     ) -> None:
         self._loop = loop
+        self._meter = meter
         self._finished: Callable[[SpliceEnd], None] | None = finished
         self._hold = hold_fin_from_left
         self._held_timer: asyncio.TimerHandle | None = None
@@ -106,12 +111,25 @@ class Splice:
         """Bytes received from `right` so far."""
         return self._right.received
 
+    def keep_right_alive(self) -> None:
+        """Have the system find out whether the other end of `right` is still there (SO_KEEPALIVE)."""
+        if not self._right.lost and not self._right.transport.is_closing():
+            keep_alive(self._right.transport.get_extra_info("socket"))
+
     def abort(self, error: Exception) -> None:
         """End both sides at once."""
         self._blame(self._left, error)
         self._abort()
 
     # -- what the sides tell ----------------------------------------------------------------------------------------
+
+    def measure(self, side: _Side, size: int) -> None:
+        """`side` has received so many bytes: read no more of it for a while if the meter says so."""
+        assert self._meter is not None
+        delay = self._meter(side is self._left, size)
+        if delay > 0:
+            side.stop(_METERED)
+            self._loop.call_later(delay, self._go_on, side)
 
     def ended(self, side: _Side) -> None:
         """`side` has sent all it had."""
@@ -150,6 +168,10 @@ class Splice:
     def _both_ended(self) -> bool:
         return self._left.ended and self._right.ended
 
+    def _go_on(self, side: _Side) -> None:
+        if self._finished is not None:
+            side.go_on(_METERED)
+
     def _release_fin(self) -> None:
         if self._held_timer is None:
             return
@@ -186,7 +208,7 @@ class Splice:
     def _abort(self) -> None:
         for each in (self._left, self._right):
             if not each.lost:
-                each.transport.abort()
+                reset(each.transport)
 
     def _finish(self) -> None:
         finished, self._finished = self._finished, None
@@ -198,10 +220,13 @@ class Splice:
             finished(end)
 
 
+_METERED, _CONGESTED = 1, 2  # why a side is not read: its allowance is used up; the other side is full
+
+
 class _Side(asyncio.BaseProtocol):
     """What both kinds of side share: one transport's protocol."""
 
-    __slots__ = ("ended", "last_received", "lost", "other", "received", "splice", "transport")
+    __slots__ = ("_stopped", "ended", "last_received", "lost", "other", "received", "splice", "transport")
 
     other: _Side
 
@@ -212,6 +237,7 @@ class _Side(asyncio.BaseProtocol):
         self.last_received = splice.last_activity
         self.ended = False
         self.lost = False
+        self._stopped = 0
 
     def forward(self, data: bytes | memoryview) -> None:
         self.received += len(data)
@@ -219,6 +245,20 @@ class _Side(asyncio.BaseProtocol):
         other = self.other
         if not other.lost:
             other.transport.write(data)
+        if self.splice._meter is not None:
+            self.splice.measure(self, len(data))
+
+    def stop(self, reason: int) -> None:
+        """Do not read this side, for one more reason."""
+        if not self.lost:
+            self._stopped |= reason
+            self.transport.pause_reading()
+
+    def go_on(self, reason: int) -> None:
+        """A reason is gone: read on if there is no other."""
+        self._stopped &= ~reason
+        if not self.lost and not self._stopped:
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         self.splice.ended(self)
@@ -228,12 +268,10 @@ class _Side(asyncio.BaseProtocol):
         self.splice.lost(self, exc)
 
     def pause_writing(self) -> None:
-        if not self.other.lost:
-            self.other.transport.pause_reading()
+        self.other.stop(_CONGESTED)
 
     def resume_writing(self) -> None:
-        if not self.other.lost:
-            self.other.transport.resume_reading()
+        self.other.go_on(_CONGESTED)
 
 
 class _StreamSide(_Side, asyncio.Protocol):

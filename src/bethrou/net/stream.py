@@ -43,6 +43,7 @@ class YamuxStream(asyncio.Transport):
         "_eof_delivered",
         "_eof_pending",
         "_fin_waiting",
+        "_held",
         "_high",
         "_inbox",
         "_inbox_size",
@@ -78,6 +79,7 @@ class YamuxStream(asyncio.Transport):
         self._last_word: Exception | None = None
         self._backlog: deque[bytes | memoryview] | None = None
         self._backlog_size = 0
+        self._held = b""
         self._fin_waiting = False
         self._writer_paused = False
         self._parked = False
@@ -138,6 +140,8 @@ class YamuxStream(asyncio.Transport):
             if self._lost or self._closing or self._core.state is State.RESET:
                 return
             raise RuntimeError("cannot write after write_eof()")
+        if self._held:
+            data, self._held = self._held + data, b""
         view = memoryview(data)
         if not view:
             return
@@ -158,6 +162,15 @@ class YamuxStream(asyncio.Transport):
             self._muxer.enqueue(self)
         self._pause_if_full()
 
+    def hold(self, data: bytes) -> None:
+        """Have a few bytes leave in one frame with what is written next, at the latest when `release` is called."""
+        self._held += data
+
+    def release(self) -> None:
+        """Write what is still held."""
+        if self._held:
+            self.write(b"")
+
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
 
@@ -167,6 +180,7 @@ class YamuxStream(asyncio.Transport):
     def write_eof(self) -> None:
         if self._fin_waiting or not self._core.state.can_send:
             return
+        self.release()
         self._fin_waiting = True
         if not self._backlog:
             self._muxer.send_fin(self._core)

@@ -24,6 +24,10 @@ class Tasks:
         task.add_done_callback(self._done)
         return task
 
+    async def wait(self) -> None:
+        """Wait until those that run now have ended by themselves."""
+        await asyncio.gather(*list(self._running), return_exceptions=True)
+
     async def close(self) -> None:
         """Cancel all and wait until they have ended."""
         running = list(self._running)

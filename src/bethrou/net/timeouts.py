@@ -16,11 +16,11 @@ from typing import Any
 class TimeoutQueue:
     """Calls back `seconds` after `start`, at most `resolution` later, unless stopped before."""
 
-    __slots__ = ("_loop", "_pending", "_resolution", "_seconds", "_timer")
+    __slots__ = ("_loop", "_pending", "_resolution", "_timer", "seconds")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, resolution: float = 0.25) -> None:
         self._loop = loop
-        self._seconds = seconds
+        self.seconds = seconds
         self._resolution = resolution
         self._pending: dict[object, tuple[float, Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -31,9 +31,9 @@ class TimeoutQueue:
     def start(self, key: object, callback: Callable[[], None]) -> None:
         """Have `callback` called unless `stop(key)` comes first; starts again if `key` is under way."""
         self._pending.pop(key, None)
-        self._pending[key] = (self._loop.time() + self._seconds, callback)
+        self._pending[key] = (self._loop.time() + self.seconds, callback)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._seconds, self._expire)
+            self._timer = self._loop.call_later(self.seconds, self._expire)
 
     def limit(self) -> Limit:
         """A context for the current task: `TimeoutError` is raised in it when the time is up."""

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from bethrou.events import (
+    CircuitEnded,
     DescriptorsShort,
     DialFailed,
     Event,
-    ExitStateChanged,
-    ExitSuspected,
+    ExitChanged,
     LinkClosed,
     LinkOpened,
+    RelayLost,
+    RelayReserved,
     RequestEnded,
+    SourceChanged,
     StrangerRefused,
 )
 from bethrou.ops.logs import Logger
@@ -30,11 +33,19 @@ REPEAT_AFTER = 60.0
 NEWS_AFTER = 10.0
 """Seconds after which it is said again when the reason is another one."""
 
+MAX_AWAY = 10_000
+"""Peers that are away and of whom it is known what was said; then the one first spoken of is forgotten."""
+
 STRANGERS_AT_ONCE = 20
 """Lines about strangers that may come at a time; they come back at one in `STRANGER_INTERVAL` seconds."""
 
 STRANGER_INTERVAL = 3.0
 
+_CHANGES = {
+    "slow": "exit is slow; others are asked first",
+    "suspect": "exit failed a request; others are asked first",
+    "draining": "exit takes no new requests",
+}
 _SHOWN = 300  # characters of a reason
 _PEER_END = 8  # the end of a peer ID tells peers apart; the beginning is the same for all
 _QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)
@@ -72,10 +83,13 @@ class EventLog:
             LinkOpened: self._link_opened,
             LinkClosed: self._link_closed,
             DialFailed: self._dial_failed,
-            ExitStateChanged: self._exit_state_changed,
-            ExitSuspected: self._exit_suspected,
+            ExitChanged: self._exit_changed,
+            SourceChanged: self._source_changed,
             StrangerRefused: self._stranger_refused,
             DescriptorsShort: self._descriptors_short,
+            RelayReserved: self._relay_reserved,
+            RelayLost: self._relay_lost,
+            CircuitEnded: self._circuit_ended,
         }
 
     def __call__(self, event: Event) -> None:
@@ -114,7 +128,9 @@ class EventLog:
         news = said is None or said.is_news(event.reason, now)
         if news:
             self._away[event.peer] = _Said(event.reason, now)
-        write = self._log.warning if news else self._log.debug
+            if len(self._away) > MAX_AWAY:
+                del self._away[next(iter(self._away))]
+        write = self._log.warning if news and event.preferred else self._log.debug
         write(
             "exit cannot be reached" if said is None else "exit still cannot be reached",
             exit=event.peer[-_PEER_END:],
@@ -122,18 +138,25 @@ class EventLog:
             next_attempt=f"{event.retry_in:.1f} s",
         )
 
-    def _exit_state_changed(self, event: ExitStateChanged) -> None:
-        exit_ = event.peer[-_PEER_END:]
-        self._log.info("exit takes no new requests" if event.draining else "exit serves again", exit=exit_)
+    def _exit_changed(self, event: ExitChanged) -> None:
+        words = _CHANGES.get(event.new)
+        if event.new == "healthy" and event.old in _CHANGES:
+            words = "exit serves again" if event.old == "draining" else "exit is well again"
+        if words is None:
+            return  # that a link came or went has a line of its own
+        fields: dict[str, Any] = {"exit": event.peer[-_PEER_END:]}
+        if event.name:
+            fields["name"] = event.name
+        if event.new != "draining" and not (self._hide and event.new == "suspect"):
+            fields["reason"] = _cut(event.reason)
+        write = self._log.warning if event.new == "suspect" else self._log.info
+        write(words, **fields)
 
-    def _exit_suspected(self, event: ExitSuspected) -> None:
-        reason = {} if self._hide else {"reason": _cut(event.reason)}
-        self._log.warning(
-            "exit failed a request; others are asked first",
-            exit=event.peer[-_PEER_END:],
-            **reason,
-            seconds=round(event.seconds, 1),
-        )
+    def _source_changed(self, event: SourceChanged) -> None:
+        if event.ok:
+            self._log.info("source of exits is well again", source=event.source)
+        else:
+            self._log.warning("source of exits is ill", source=event.source, reason=_cut(event.detail))
 
     def _stranger_refused(self, event: StrangerRefused) -> None:
         allowance = self._strangers.setdefault(event.service, _Allowance(self._clock()))
@@ -159,6 +182,37 @@ class EventLog:
         else:
             write = self._log.info if said is not None and said.loud else self._log.debug
             write("file descriptors are there again: new connections are accepted", listener=event.service)
+
+    def _relay_reserved(self, event: RelayReserved) -> None:
+        self._away.pop(event.relay, None)
+        self._log.info(
+            "reachable through relay", relay=event.relay[-_PEER_END:], addresses=", ".join(event.addresses)
+        )
+
+    def _relay_lost(self, event: RelayLost) -> None:
+        said, now = self._away.get(event.relay), self._clock()
+        news = said is None or said.is_news(event.reason, now)
+        if news:
+            self._away[event.relay] = _Said(event.reason, now)
+        write = self._log.warning if news else self._log.debug
+        write(
+            "not reachable through relay" if said is None else "still not reachable through relay",
+            relay=event.relay[-_PEER_END:],
+            reason=_cut(event.reason),
+            next_attempt=f"{event.retry_in:.1f} s",
+        )
+
+    def _circuit_ended(self, event: CircuitEnded) -> None:
+        fields: dict[str, Any] = {"reason": _cut(event.reason)} if event.reason else {}
+        self._log.info(
+            "circuit",
+            source=event.source[-_PEER_END:],
+            target=event.target[-_PEER_END:],
+            sent=event.sent,
+            received=event.received,
+            seconds=round(event.seconds, 3),
+            **fields,
+        )
 
 
 def _cut(text: str) -> str:

@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, TextIO, TypeAlias
 
 from bethrou.config import LogFormat, LogLevel
@@ -38,8 +40,9 @@ _LEVELS = {
     LogLevel.ERROR: logging.ERROR,
 }
 _EVENT_WIDTH = 18
-_PLAIN_MARKS = frozenset(' "=\\')
-"""A value with one of these is put in quotes, so that a line can be taken apart again."""
+_is_plain = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+"""Whether a value may stand as it is. One with a space, a quote, `=` or a backslash is put in quotes, so that a line
+can be taken apart again; so is, for simplicity, one with letters beyond ASCII."""
 
 
 def make_logger(
@@ -191,21 +194,24 @@ def _take_exception(fields: Fields) -> str:
 
 def _render_text(timestamp: str, level: str, event: str, fields: Fields) -> str:
     error = fields.pop("exception", "")
-    words = [f"{name}={_value(value)}" for name, value in fields.items()]
-    line = f"{timestamp} {level:5} {printable(event):{_EVENT_WIDTH}} {' '.join(words)}".rstrip() + "\n"
+    words = [timestamp, _head(level, event)]
+    for name, value in fields.items():
+        if type(value) is int:
+            words.append(f"{name}={value}")
+        elif type(value) is float:
+            words.append(f"{name}={value:.6g}")
+        else:
+            text = str(value)
+            words.append(f"{name}={text if _is_plain(text) else quoted(text)}")
+    line = " ".join(words).rstrip() + "\n"
     if error:
         line += "".join(f"    {printable(part)}\n" for part in str(error).splitlines())
     return line
 
 
-def _value(value: object) -> str:
-    if type(value) is not str:
-        if type(value) is float:
-            return f"{value:.6g}"
-        value = str(value)
-    if value.isprintable() and value and _PLAIN_MARKS.isdisjoint(value):
-        return value
-    return quoted(value)
+@lru_cache(maxsize=256)
+def _head(level: str, event: str) -> str:
+    return f"{level:5} {printable(event):{_EVENT_WIDTH}}"
 
 
 def _render_json(timestamp: str, level: str, event: str, fields: Fields) -> str:

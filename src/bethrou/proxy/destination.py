@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import aiohappyeyeballs
 
 from bethrou.errors import Failure, RequestError
-from bethrou.net.tcp import keep_alive
 from bethrou.proxy.resolver import Resolver
 from bethrou.wire.destination import pack_address
 
@@ -81,10 +80,13 @@ async def reach(
     loop: asyncio.AbstractEventLoop, host: str, port: int, resolver: Resolver, judge: Judge
 ) -> tuple[asyncio.Transport, EarlyBytes]:
     """A connection to `host`:`port`. Raises `RequestError` with the failure that the application is told."""
-    permitted = await _permitted_addresses(host, port, resolver, judge)
+    packed = pack_address(host)
+    found = [ipaddress.ip_address(packed)] if packed is not None else await resolver.resolve(host)
+    permitted = _permitted_addresses(found, port, judge)
     try:
         if len(permitted) == 1:
-            transport, early = await loop.create_connection(EarlyBytes, str(permitted[0]), port)
+            text = host if packed is not None else str(permitted[0])
+            transport, early = await loop.create_connection(EarlyBytes, text, port)
         else:
             sock = await aiohappyeyeballs.start_connection(
                 [_address_info(address, port) for address in permitted],
@@ -95,17 +97,13 @@ async def reach(
     except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
         said = error.strerror if isinstance(error, OSError) else None
         raise RequestError(_failure_of(error), said or str(error)) from None
-    keep_alive(transport.get_extra_info("socket"))
     return transport, early
 
 
-async def _permitted_addresses(host: str, port: int, resolver: Resolver, judge: Judge) -> Sequence[Address]:
-    packed = pack_address(host)
-    addresses: Sequence[Address]
-    addresses = [ipaddress.ip_address(packed)] if packed is not None else await resolver.resolve(host)
+def _permitted_addresses(found: Sequence[Address], port: int, judge: Judge) -> Sequence[Address]:
     permitted = []
     reason: str | None = None
-    for address in addresses[:_MAX_ADDRESSES]:
+    for address in found[:_MAX_ADDRESSES]:
         denial = judge(address, port)
         if denial is None:
             permitted.append(address)

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from bethrou.errors import BethrouError, DecodeError, Failure, RequestError
-from bethrou.net.host import Host
+from bethrou.errors import BethrouError, Failure, LinkLost, NoAnswer, PeerError, RequestError, StreamReset
 from bethrou.net.link import Link
-from bethrou.net.negotiation import OutboundNegotiation
 from bethrou.net.reader import ByteReader
-from bethrou.net.stream import YamuxStream
+from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.timeouts import TimeoutQueue
-from bethrou.wire import proxy_request as wire
-from bethrou.wire.identify import Identify
-from bethrou.wire.proxy_request import PROTOCOL_V1_0, PROTOCOL_V1_1, Connected, Dialing, ProxyRequest, Refused
+from bethrou.proxy.plans import MAX_ATTEMPTS
+from bethrou.wire.proxy_request import (
+    PROTOCOL_V1_0,
+    PROTOCOL_V1_1,
+    Answer,
+    Connected,
+    Dialing,
+    ProxyRequest,
+    Refused,
+)
+from bethrou.wire.request_dialog import AnyRequestDialog, GoRequestDialog, RequestDialog
 
 TAKE_TIMEOUT = 3.0
-"""Seconds that an exit has to say `dialing`."""
+"""Seconds that an exit has to say `dialing`. The time to wait for a stream counts: it may have too many unanswered.
 
-ANSWER_TIMEOUT = 15.0
-"""Seconds for the final answer: the exit gives up after 10, and the answer has a way to go."""
+It is less where a request has so little time altogether that other exits could not be asked in it."""
 
 
 class ExitFault(Exception):
@@ -38,8 +43,7 @@ class ExitFault(Exception):
         self.counts = counts
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A request that an exit carries out: raw bytes from here on."""
 
     stream: YamuxStream
@@ -50,12 +54,22 @@ class Accepted:
     """Whether the exit passes FIN on in both directions (1.1.0), or ends the stream at the first (1.0.0, Go)."""
 
 
-class Limits:
-    """The two timeouts, shared by all requests."""
+@dataclass(slots=True)
+class Attempt:
+    """One request to one exit, and what its asking tells of the exit."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.take = TimeoutQueue(loop, TAKE_TIMEOUT)
-        self.answer = TimeoutQueue(loop, ANSWER_TIMEOUT)
+    began: float
+    """When it was sent, in the loop's seconds."""
+    took: float | None = None
+    """Seconds until the exit said that it has it (`dialing`); None: it has not, or gives no such sign (1.0.0)."""
+
+
+class Limits:
+    """The two timeouts, shared by all requests: for the exit's first sign, and for its final answer, in seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answer: float) -> None:
+        self.take = TimeoutQueue(loop, min(TAKE_TIMEOUT, answer / MAX_ATTEMPTS))
+        self.answer = TimeoutQueue(loop, answer)
 
     def close(self) -> None:
         """Forget all."""
@@ -63,114 +77,172 @@ class Limits:
         self.answer.close()
 
 
-async def ask(
-    host: Host, link: Link, statement: Identify | None, request: ProxyRequest, limits: Limits
-) -> Accepted:
-    """Have the exit at the other end of `link` carry `request` out.
+async def ask(link: Link, request: ProxyRequest, limits: Limits, attempt: Attempt) -> Accepted:
+    """Have the exit at the other end of `link` carry `request` out. Notes in `attempt` when the exit has taken it.
 
-    `statement` is what the exit's identify said. Raises `ExitFault` when another exit may be asked, and
-    `RequestError` when the answer is final.
+    Raises `ExitFault` when another exit may be asked, and `RequestError` when the answer is final: `NoAnswer` when
+    there was none in time, which says nothing about the exit.
     """
+    statement = link.statement
     protocols = statement.protocols if statement is not None else ()
-    conversation = _Conversation(host, link, limits)
-    done = False
+    dialog: AnyRequestDialog
+    if PROTOCOL_V1_1 in protocols:
+        dialog, first_limit = RequestDialog(request), limits.take
+    else:
+        dialog, first_limit = GoRequestDialog(request, known=PROTOCOL_V1_0 in protocols), limits.answer
+    conversation = _Conversation(dialog, limits, first_limit, attempt)
+    carried_out = False
     try:
-        if PROTOCOL_V1_1 in protocols:
-            accepted = await conversation.in_v1_1(request)
-        else:
-            accepted = await conversation.in_v1_0(request, known=PROTOCOL_V1_0 in protocols)
-        done = True
+        conversation.begin(link.try_open_stream() or await conversation.wait_for_stream(link))
+        accepted = await conversation.outcome
+        carried_out = True
         return accepted
-    except RequestError:
-        raise
-    except (BethrouError, OSError) as error:
-        raise ExitFault(str(error)) from None
+    except BethrouError as error:
+        raise (error if isinstance(error, RequestError) else ExitFault(str(error))) from None
     finally:
-        if not done:
-            conversation.abort()
+        conversation.finish(carried_out)
 
 
-class _Conversation:
-    """One request on one stream. The time to wait for a stream counts: an exit may have too many unanswered."""
+class _Conversation(ByteReader):
+    """The protocol of a request's stream until the exit has answered, and then its reader until the splice takes over.
 
-    __slots__ = ("_host", "_limits", "_link", "_negotiation")
+    `outcome` is an `Accepted`, or raises what `ask` raises. There is no task in it: a thousand requests a second pass
+    here.
+    """
 
-    def __init__(self, host: Host, link: Link, limits: Limits) -> None:
-        self._host = host
-        self._link = link
+    __slots__ = (
+        "_answered",
+        "_attempt",
+        "_dialog",
+        "_limit",
+        "_limits",
+        "_loop",
+        "_room",
+        "_stream",
+        "outcome",
+    )
+
+    def __init__(
+        self, dialog: AnyRequestDialog, limits: Limits, first: TimeoutQueue, attempt: Attempt
+    ) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[Accepted] = self._loop.create_future()
+        self._attempt = attempt
+        self._dialog = dialog
         self._limits = limits
-        self._negotiation: OutboundNegotiation | None = None
+        self._limit = first
+        """The one that runs."""
+        self._stream: YamuxStream | None = None
+        self._answered = False
+        self._room: asyncio.Future[None] | None = None
+        """Awaited while the link has no room for another stream."""
+        first.start(self, self._not_taken if first is limits.take else self._no_answer)
 
-    def abort(self) -> None:
-        """End the stream, if there is one."""
-        if self._negotiation is not None:
-            self._negotiation.stream.abort()
+    async def wait_for_stream(self, link: Link) -> YamuxStream:
+        """A stream as soon as there is one. Raises `LinkLost`, and what ends the conversation meanwhile.
 
-    async def in_v1_1(self, request: ProxyRequest) -> Accepted:
-        messages = wire.PrefixedJsonReader()
+        There is no task for it: thousands may wait here at a time.
+        """
+        while (stream := link.try_open_stream()) is None:
+            if not link.alive:
+                raise LinkLost("the link went away")
+            self._room = link.room()
+            goes_on = False
+            try:
+                await self._room
+                if self.outcome.done():
+                    await self.outcome  # the time is up
+                goes_on = True
+            finally:
+                self._room = None
+                if not goes_on:
+                    link.pass_room_on()
+        return stream
+
+    def begin(self, stream: YamuxStream) -> None:
+        """Send the request."""
+        self.transport = self._stream = stream
+        stream.set_protocol(self)
+        stream.write(self._dialog.data_to_send())
+
+    def finish(self, carried_out: bool) -> None:
+        """Stop the clock; end the stream unless the request is carried out."""
+        self._limit.stop(self)
+        if not carried_out:
+            if not self.outcome.cancel() and not self.outcome.cancelled():
+                self.outcome.exception()  # seen, or given up together with the request: nobody else asks for it
+            if self._stream is not None:
+                self._stream.abort()
+
+    # -- asyncio.Protocol -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered:
+            super().data_received(data)
+            return
         try:
-            with self._limits.take.limit():
-                negotiation = await self._open(PROTOCOL_V1_1, wire.encode_request_v1_1(request))
-                await negotiation.agreed()
-                answer = wire.decode_answer_v1_1(await _next_message(negotiation.reader, messages))
-        except TimeoutError:
-            raise ExitFault(f"the exit did not take the request within {TAKE_TIMEOUT:.0f} s") from None
-        if isinstance(answer, Dialing):
-            answer = await self._final_answer(negotiation.reader, messages)
+            answer = self._dialog.receive(data)
+            if isinstance(answer, Dialing):
+                self._attempt.took = self._loop.time() - self._attempt.began
+                self._limit.stop(self)
+                self._limit = self._limits.answer
+                self._limit.start(self, self._no_answer)
+                answer = self._dialog.receive(b"")
+        except PeerError as error:
+            self._fail(ExitFault(str(error)))
+            return
+        if answer is not None:
+            self._take(answer)
+        elif (more := self._dialog.data_to_send()) != b"":
+            self.transport.write(more)
+
+    def eof_received(self) -> bool:
+        self._fail(ExitFault("the exit ended the stream instead of answering"))
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(_fault_of(exc, self._dialog))
+        super().connection_lost(exc)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _take(self, answer: Answer) -> None:
+        self._answered = True
         if isinstance(answer, Refused):
-            raise _verdict(answer)
-        negotiation.reader.push_back(messages.surplus)
-        return Accepted(negotiation.stream, negotiation.reader, answer.bound, half_close=True)
+            self._fail(_verdict(answer))
+            return
+        assert isinstance(answer, Connected) and self._stream is not None
+        self.push_back(self._dialog.surplus)
+        if not self.outcome.done():
+            half_close = isinstance(self._dialog, RequestDialog)
+            self.outcome.set_result(Accepted(self._stream, self, answer.bound, half_close))
 
-    async def _final_answer(
-        self, reader: ByteReader, messages: wire.PrefixedJsonReader
-    ) -> Connected | Refused:
-        try:
-            with self._limits.answer.limit():
-                answer = wire.decode_answer_v1_1(await _next_message(reader, messages))
-        except TimeoutError:
-            raise _no_answer() from None
-        if isinstance(answer, Dialing):
-            raise DecodeError("the exit said `dialing` twice")
-        return answer
+    def _fail(self, error: ExitFault | RequestError) -> None:
+        self._answered = True
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
 
-    async def in_v1_0(self, request: ProxyRequest, known: bool) -> Accepted:
-        """`known`: the exit says that it speaks this, so that the request can be sent with the proposal."""
-        messages = wire.JsonObjectReader()
-        first = wire.encode_request_v1_0(request)
-        try:
-            with self._limits.answer.limit():
-                negotiation = await self._open(PROTOCOL_V1_0, first if known else b"")
-                await negotiation.agreed()
-                if not known:
-                    negotiation.reader.write(first)
-                answer = wire.decode_answer_v1_0(await _next_message(negotiation.reader, messages))
-        except TimeoutError:
-            raise _no_answer() from None
-        if isinstance(answer, Refused):
-            raise _verdict(answer)
-        negotiation.reader.push_back(messages.surplus)
-        return Accepted(negotiation.stream, negotiation.reader, None, half_close=False)
+    def _not_taken(self) -> None:
+        self._fail(ExitFault(f"the exit did not take the request within {self._limits.take.seconds:.3g} s"))
 
-    async def _open(self, protocol: str, first: bytes) -> OutboundNegotiation:
-        self._negotiation = await self._host.open(self._link, [protocol], first)
-        return self._negotiation
+    def _no_answer(self) -> None:
+        self._fail(NoAnswer(Failure.TIMEOUT, f"no answer within {self._limits.answer.seconds:g} s"))
 
 
-def _no_answer() -> RequestError:
-    return RequestError(Failure.TIMEOUT, f"no answer within {ANSWER_TIMEOUT:.0f} s")
+def _fault_of(error: Exception | None, dialog: AnyRequestDialog) -> ExitFault:
+    """What it means that the stream is gone before an answer.
 
-
-async def _next_message(
-    reader: ByteReader, messages: wire.PrefixedJsonReader | wire.JsonObjectReader
-) -> dict[str, Any]:
-    message = messages.receive(b"")
-    while message is None:
-        data = await reader.read_some()
-        if not data:
-            raise DecodeError("the exit ended the stream instead of answering")
-        message = messages.receive(data)
-    return message
+    A Go exit resets streams beyond its limit without a reason: that it is full is not held against it.
+    """
+    full = isinstance(error, StreamReset) and (
+        error.code == RESOURCE_LIMIT or isinstance(dialog, GoRequestDialog)
+    )
+    if full:
+        return ExitFault("the exit has no room for another request", Failure.OVERLOADED, counts=False)
+    return ExitFault(str(error or "the exit ended the stream instead of answering"))
 
 
 def _verdict(answer: Refused) -> RequestError | ExitFault:

@@ -63,6 +63,12 @@ class StateService:
         if self._timer is None:
             self._timer = self._loop.call_later(_INTERVAL, self._look)
 
+    def describe(self, grace: float, name: str, tags: tuple[str, ...]) -> None:
+        """Say this of the exit from now on."""
+        if (grace, name, tags) != (self._grace, self._name, self._tags):
+            self._grace, self._name, self._tags = grace, name, tags
+            self._tell()
+
     def drain(self) -> None:
         """From now on no new requests are taken; members are told at once."""
         self.draining = True

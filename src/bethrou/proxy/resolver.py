@@ -21,7 +21,6 @@ from typing import Protocol, TypeAlias
 
 from bethrou.config.values import ResolverChoice
 from bethrou.errors import Failure, RequestError
-from bethrou.proxy.dns_source import DnsSource
 from bethrou.proxy.name_source import MAX_LOOKUPS, Address, Answer, NameSource, too_many_lookups
 from bethrou.proxy.system_source import SystemSource
 from bethrou.wire.destination import check_host
@@ -73,8 +72,11 @@ def open_resolver(choice: ResolverChoice, clock: Callable[[], float]) -> Caching
 
     `clock` gives seconds that only grow, such as the loop's time.
     """
-    source = SystemSource() if choice.system else DnsSource(choice.servers, clock)
-    return CachingResolver(source, clock)
+    if choice.system:
+        return CachingResolver(SystemSource(), clock)
+    from bethrou.proxy.dns_source import DnsSource  # 2 MB that a client's `direct` rules need not have
+
+    return CachingResolver(DnsSource(choice.servers, clock), clock)
 
 
 class CachingResolver:

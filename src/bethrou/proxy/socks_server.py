@@ -2,8 +2,8 @@
 
     socket --> handshake (10 s) --> route --> reply --> splice
 
-Success is told only after the exit has connected. Nothing is ever sent from this machine itself: there is no way to
-the destination but through an exit.
+Success is told only after the destination is connected. Nothing is sent from this machine itself, unless a rule of the
+configuration says `direct`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
+from bethrou.config import Action
 from bethrou.errors import DecodeError, Failure, RequestError
 from bethrou.events import DescriptorsShort, Emit, RequestEnded, StrangerRefused
 from bethrou.net.listener import Acceptor
 from bethrou.net.splice import Splice, SpliceEnd
 from bethrou.net.tasks import Tasks
-from bethrou.net.tcp import keep_alive
 from bethrou.net.timeouts import TimeoutQueue
-from bethrou.proxy.router import STRATEGIES, Routed, Router, Wishes
+from bethrou.proxy.router import Routed, Router
+from bethrou.proxy.strategies import STRATEGIES
+from bethrou.snapshots import ConnectionSnapshot
 from bethrou.wire.proxy_request import ProxyRequest, join_address
 from bethrou.wire.socks5 import Connect, Credentials, Event, Reply, Socks5Server, Violation, reply, reply_code
 from bethrou.wire.user_name import UserName
@@ -30,8 +33,23 @@ from bethrou.wire.user_name import UserName
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that an application has to say what it wants."""
 
+MANY = 128
+"""Connections that wait for their request to be carried out, beyond which others are taken on one by one: five thousand
+at a time would take half as much memory again."""
+
 MAX_CONNECTIONS = 32_768
 """Applications' connections at once; more are closed."""
+
+
+if TYPE_CHECKING:  # they bring the resolver, which few clients need
+    from bethrou.proxy.destination import EarlyBytes
+    from bethrou.proxy.direct import DirectDialer
+
+DIRECT = "direct"
+"""Stands where else the exit's peer ID does, when a request left from this machine itself."""
+
+Ended = Callable[..., None]
+"""Reports the end of a request: exit, result, reason and, if there was one, the splice's end."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,26 +87,47 @@ class SocksServer:
     ) -> None:
         self.loop = loop
         self.access = access
+        """May be changed; who is connected stays."""
         self.handshakes = TimeoutQueue(loop, HANDSHAKE_TIMEOUT)
         self.connections: set[SocksConnection] = set()
         self._router = router
         self._emit = emit
         self._randbytes = randbytes
         self._scratch = scratch
-        self._half_close_wait = half_close_wait
+        self.half_close_wait = half_close_wait
+        self.direct: DirectDialer | None = None
+        """Who dials from this machine; needed as soon as a rule says `direct`."""
         self._tasks = Tasks(loop)
         self._acceptor: Acceptor | None = None
 
     def listen(self, sock: socket.socket) -> None:
         """Serve a listening socket."""
         self._acceptor = Acceptor(
-            self.loop, sock, self._accepted, lambda short: self._emit(DescriptorsShort("socks", short))
+            self.loop,
+            sock,
+            self._accepted,
+            lambda short: self._emit(DescriptorsShort("socks", short)),
+            lambda: len(self._tasks) >= MANY,
         )
 
     def stop_listening(self) -> None:
         """Accept no more applications."""
         if self._acceptor is not None:
             self._acceptor.close()
+
+    def snapshots(self) -> list[ConnectionSnapshot]:
+        """The connections that carry a request, or wait for one to be carried."""
+        now = self.loop.time()
+        seen = [connection.snapshot(now) for connection in self.connections]
+        return [snapshot for snapshot in seen if snapshot is not None]
+
+    def close_connection(self, identifier: str) -> bool:
+        """End the connection whose request has this ID. Whether there was one."""
+        for connection in self.connections:
+            if connection.request is not None and connection.request.id == identifier:
+                connection.abort("closed by the user")
+                return True
+        return False
 
     def idle_for(self, seconds: float) -> bool:
         """Whether no connection has moved a byte for `seconds`; requests on their way count as moving."""
@@ -109,7 +148,6 @@ class SocksServer:
         if len(self.connections) >= MAX_CONNECTIONS:
             sock.close()
             return
-        keep_alive(sock)
         self._tasks.start(self._serve(sock), "socks connection")
 
     async def _serve(self, sock: socket.socket) -> None:
@@ -132,33 +170,31 @@ class SocksServer:
     async def _carry(self, connection: SocksConnection, wanted: Connect, name: UserName) -> None:
         started = self.loop.time()
         request = ProxyRequest(wanted.host, wanted.port, self._randbytes(8).hex(), name.user or None)
+        connection.request, connection.started = request, started
         ended = partial(self._ended, request, started)
+        ruling = self._router.rule(request, name)
         try:
-            routed = await self._router.route(request, Wishes(name.exit, name.tag, name.strategy))
+            if ruling.action is Action.DIRECT and self.direct is not None:
+                transport, early = await self.direct.open(request)
+                self._join_direct(connection, transport, early, ended)
+            else:
+                self._join(connection, await self._router.route(request, name, ruling), ended)
         except RequestError as error:
             connection.refuse(error.failure)
             ended(error.exit, error.failure.value, str(error))
-            return
         except asyncio.CancelledError:
             ended("", "aborted", "the application gave up")
             raise
-        self._join(connection, routed, ended)
 
-    def _join(self, connection: SocksConnection, routed: Routed, ended: Callable[..., None]) -> None:
-        accepted = routed.accepted
-        connection.on_lost = None
-        peer = str(routed.exit.peer)
+    def _join(self, connection: SocksConnection, routed: Routed, ended: Ended) -> None:
+        exit_, accepted = routed  # what is kept until the end is the exit, and nothing of the asking
 
         def finished(end: SpliceEnd) -> None:
             self.connections.discard(connection)
-            if end.error is None:
-                ended(peer, "ok", "", end)
-            else:
-                who = "application" if end.failed_side == "left" else "exit"
-                ended(peer, "aborted", f"{who}: {end.error}", end)
+            self._router.finished(exit_)
+            self._report(connection.peer, "exit", end, ended)
 
-        transport = connection.transport
-        transport.write(reply(Reply.SUCCEEDED, accepted.bound))
+        transport = connection.take_over(str(exit_.peer), accepted.bound)
         connection.splice = Splice(
             self.loop,
             transport,
@@ -171,8 +207,37 @@ class SocksServer:
             right_ended=accepted.reader.ended,
             left_lost=connection.lost,
             right_lost=accepted.reader.lost,
-            hold_fin_from_left=None if accepted.half_close else self._half_close_wait,
+            hold_fin_from_left=None if accepted.half_close else self.half_close_wait,
         )
+
+    def _join_direct(
+        self, connection: SocksConnection, transport: asyncio.Transport, early: EarlyBytes, ended: Ended
+    ) -> None:
+        def finished(end: SpliceEnd) -> None:
+            self.connections.discard(connection)
+            self._report(DIRECT, "destination", end, ended)
+
+        bound = transport.get_extra_info("sockname")
+        connection.splice = Splice(
+            self.loop,
+            connection.take_over(DIRECT, (bound[0], bound[1]) if bound else None),
+            transport,
+            finished,
+            from_left=connection.surplus(),
+            from_right=early.data,
+            left_ended=connection.ended,
+            right_ended=early.ended,
+            left_lost=connection.lost,
+            right_lost=early.lost,
+        )
+
+    def _report(self, peer: str, other: str, end: SpliceEnd, ended: Ended) -> None:
+        if end.error is None:
+            ended(peer, "ok", "", end)
+        else:
+            ended(
+                peer, "aborted", f"{'application' if end.failed_side == 'left' else other}: {end.error}", end
+            )
 
     def _ended(
         self,
@@ -210,7 +275,10 @@ class SocksConnection(asyncio.Protocol):
         "lost",
         "name",
         "on_lost",
+        "peer",
+        "request",
         "splice",
+        "started",
         "transport",
         "wanted",
     )
@@ -228,6 +296,12 @@ class SocksConnection(asyncio.Protocol):
         self.on_lost: Callable[[], object] | None = None
         """Called when the application is gone before the splice has taken over."""
         self.splice: Splice | None = None
+        self.request: ProxyRequest | None = None
+        """What it asked for."""
+        self.started = 0.0
+        """When it did, in the loop's seconds."""
+        self.peer = ""
+        """The exit that carries it, or `DIRECT`; "" while one is being chosen."""
         self._server = server
         self._core = Socks5Server(allow_anonymous=server.access.anonymous)
         self._asked = False
@@ -260,6 +334,29 @@ class SocksConnection(asyncio.Protocol):
         if self.on_lost is not None:
             self.on_lost()
 
+    def take_over(self, peer: str, bound: tuple[str, int] | None) -> asyncio.Transport:
+        """The request is carried out by `peer`: tell the application, and give its connection to the splice."""
+        self.on_lost = None
+        self.peer = peer
+        self.transport.write(reply(Reply.SUCCEEDED, bound))
+        return self.transport
+
+    def snapshot(self, now: float) -> ConnectionSnapshot | None:
+        """What the outside may see; None before there is a request."""
+        request, splice = self.request, self.splice
+        if request is None:
+            return None
+        return ConnectionSnapshot(
+            id=request.id or "",
+            destination=join_address(request.host, request.port),
+            peer=self.peer,
+            user=request.user or "",
+            sent=splice.bytes_from_left if splice is not None else 0,
+            received=splice.bytes_from_right if splice is not None else 0,
+            seconds=now - self.started,
+            idle=self.idle_since(now),
+        )
+
     def surplus(self) -> bytes:
         """What the application sent behind its request; reading goes on. To be called once."""
         if self._kept:
@@ -277,10 +374,10 @@ class SocksConnection(asyncio.Protocol):
             self.transport.write(reply(reply_code(failure)))
             self.transport.close()
 
-    def abort(self) -> None:
+    def abort(self, reason: str = "the client is stopping") -> None:
         """End at once."""
         if self.splice is not None:
-            self.splice.abort(RequestError(Failure.INTERNAL, "the client is stopping"))
+            self.splice.abort(RequestError(Failure.INTERNAL, reason))
         else:
             self.transport.abort()
 
@@ -319,8 +416,6 @@ class SocksConnection(asyncio.Protocol):
             return str(error)
         if self.name.strategy is not None and self.name.strategy not in STRATEGIES:
             return "user name asks for an unknown strategy"
-        if self.name.session is not None or self.name.ttl is not None:
-            return "user name asks for a session, which this version does not offer"
         if not self._server.access.admits(self.name.user, offered.password):
             return "wrong user name or password"
         return None

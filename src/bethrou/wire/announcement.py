@@ -134,7 +134,7 @@ def presence_interval(known: int) -> float:
 def decode(data: bytes, keys: AnnouncementKeys) -> Announcement:
     """Read one message. Raises UnknownAnnouncement for what a later version may say, DecodeError for all else.
 
-    Keys match whatever their case, and spaces around action and reply do not count, as in the Go program.
+    Keys match whatever their case, and spaces in action and reply are part of them, as in the Go program.
     """
     message = _object(data)
     if _action(message) != "sealed":
@@ -152,9 +152,7 @@ def encode_request(reply: str, keys: AnnouncementKeys, sealed: bool = False, non
     A sealed message, this or another, takes 24 random bytes as its `nonce`, never the same twice.
     """
     if not _is_channel(reply):
-        raise ValueError(
-            f"a reply channel has 1 to {MAX_CHANNEL} printable characters, no spaces around them"
-        )
+        raise ValueError(f"a reply channel has 1 to {MAX_CHANNEL} printable characters, not spaces alone")
     return _encode({"action": "discover", "reply": reply}, keys, sealed, nonce)
 
 
@@ -212,7 +210,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _action(message: dict[str, Any]) -> str:
-    return text_field(message, "action").strip()
+    return text_field(message, "action")
 
 
 def _read(message: dict[str, Any], keys: AnnouncementKeys) -> Announcement:
@@ -221,7 +219,7 @@ def _read(message: dict[str, Any], keys: AnnouncementKeys) -> Announcement:
         return _read_proved(action, message, keys)
     if action not in ("", "discover"):
         raise UnknownAnnouncement(f"announcement has the unknown action {action[:40]!r}")
-    reply = text_field(message, "reply").strip()
+    reply = text_field(message, "reply")
     if not reply and not action and "id" in message:
         return _read_answer(message)
     if not _is_channel(reply):
@@ -268,7 +266,7 @@ def _from_base64(text: str, longest: int) -> bytes:
 
 
 def _is_channel(reply: str) -> bool:
-    return 0 < len(reply) <= MAX_CHANNEL and reply.isprintable() and reply == reply.strip()
+    return len(reply) <= MAX_CHANNEL and reply.isprintable() and reply.strip() != ""
 
 
 # -- writing -------------------------------------------------------------------------------------------------

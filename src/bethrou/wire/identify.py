@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import intern
 
 from bethrou.errors import DecodeError
 from bethrou.wire import protobuf
@@ -124,7 +125,7 @@ def _read_protocols(encoded: Sequence[bytes]) -> tuple[str, ...]:
     for raw in encoded[:MAX_PROTOCOLS]:
         text = raw.decode("utf-8", "replace")
         if 0 < len(text) <= _MAX_PROTOCOL_CHARS and text.isprintable():
-            found[text] = None
+            found[intern(text)] = None  # thousands of peers list the same ones
     return tuple(found)
 
 

@@ -143,6 +143,10 @@ class Multiaddr:
                 return self._from_parts(self._parts[:index])
         return None
 
+    def circuit(self) -> Multiaddr:
+        """Return the address of whoever is reached through the relay at this one."""
+        return self.decode(self._encoded + BY_NAME[_P2P_CIRCUIT].code)
+
     @property
     def host(self) -> str | None:
         """The first IP address (an IPv6 one with its zone, if any) or DNS name."""

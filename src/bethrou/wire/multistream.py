@@ -11,6 +11,7 @@ behind the agreement belong to the next protocol and are kept in `surplus`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from bethrou.errors import NegotiationError, UnsupportedProtocol
 
@@ -39,6 +40,15 @@ HEADER = frame(_VERSION)
 """What both sides send first."""
 
 _NA_FRAME = frame(_NA)
+
+
+@lru_cache(maxsize=256)
+def opening(protocol: str) -> bytes:
+    """Return header and one protocol in one piece: what a dialer proposes, and what a listener that agrees answers.
+
+    Kept, because every stream of every link begins with one of a dozen of them.
+    """
+    return HEADER + frame(protocol)
 
 
 class _Negotiation:
@@ -111,7 +121,7 @@ class Dialer(_Negotiation):
     def __init__(self, protocols: Sequence[str]) -> None:
         if not protocols:
             raise ValueError("no protocol to propose")
-        super().__init__(HEADER + frame(protocols[0]))
+        super().__init__(opening(protocols[0]))
         self._protocols = protocols
         self._next = 1
 
@@ -139,9 +149,27 @@ class Listener(_Negotiation):
         self.refused: list[str] = []
         """What the peer proposed in vain, at most `MAX_PROPOSALS`."""
 
-    def _handle(self, text: str) -> None:
+    def receive(self, data: bytes | bytearray | memoryview) -> str | None:
+        if self._greeted or self._buffer:
+            return super().receive(data)
+        # The usual dialer proposes, in one piece, one protocol that is known here.
+        self._buffer = bytes(data)
+        start = len(HEADER) + 1
+        end = start + self._buffer[start - 1] if len(self._buffer) >= start else 0
+        text = self._buffer[start : end - 1].decode("latin-1")
+        if not self._takes(text) or self._buffer[:end] != opening(text):
+            return super().receive(b"")
+        self._greeted, self._agreed = True, text
+        self._out += self._buffer[start - 1 : end]
+        self._buffer = self._buffer[end:]
+        return text
+
+    def _takes(self, text: str) -> bool:
         # `ls` is no protocol any more (go answers `na` to it since 0.5), whatever `supports` thinks.
-        if text != "ls" and self._supports(text):
+        return text != "ls" and self._supports(text)
+
+    def _handle(self, text: str) -> None:
+        if self._takes(text):
             self._agreed = text
             self._out += frame(text)
             return

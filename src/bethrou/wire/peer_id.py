@@ -46,7 +46,9 @@ class PeerId:
         """Read a peer ID as people write it: base58btc, or CIDv1 in any usual base. Raises AddressError."""
         try:
             if text.startswith(("Qm", "1")):
-                return cls.decode(multibase.decode_base58(text))
+                peer = cls.decode(multibase.decode_base58(text))
+                peer._text = text  # there is no other base58 text of these bytes
+                return peer
             cid = multibase.decode(text)
             if not cid.startswith(_CIDV1_LIBP2P_KEY):
                 raise DecodeError("it is no CIDv1 of a libp2p key")

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from bethrou.errors import DecodeError, Failure, RequestError
+from bethrou.wire import varint
 from bethrou.wire.destination import join_address, pack_address, split_address
 from bethrou.wire.json_reader import (
     JsonObjectReader,
@@ -25,6 +27,7 @@ from bethrou.wire.json_reader import (
 )
 
 __all__ = [
+    "DIALING_V1_1",
     "PROTOCOL_V1_0",
     "PROTOCOL_V1_1",
     "Answer",
@@ -46,6 +49,7 @@ __all__ = [
     "join_address",
     "split_address",
     "text_of_failure",
+    "usual_answer",
 ]
 
 PROTOCOL_V1_0 = "/bethrou/proxy/1.0.0"
@@ -58,12 +62,16 @@ MAX_USER_CHARS = 255
 """Longest user name in characters: what one SOCKS field can hold."""
 
 _ID = re.compile(r"[0-9a-f]{16}")
+_OK_V1_1 = encode_prefixed({"status": "ok"})
+_OK_IPV4_V1_1 = re.compile(rb'.\{"status":"ok","bound":"([0-9.]{7,15}):([0-9]{1,5})"\}', re.DOTALL)
 _OK_V1_0 = b'{"status":"ok"}\n'
-_DIALING_V1_1 = encode_prefixed({"status": "dialing"})
+DIALING_V1_1 = encode_prefixed({"status": "dialing"})
+"""What an exit of ours says as soon as it has taken a request."""
+
 _ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take five times as long to make, and every request has one
 class ProxyRequest:
     """A connection that a client wants. `id` (16 hex digits) follows it through the logs of both sides."""
 
@@ -128,7 +136,10 @@ def decode_answer_v1_0(message: dict[str, Any]) -> Connected | Refused:
 
 def encode_request_v1_1(request: ProxyRequest) -> bytes:
     """Return the request, length first."""
-    message = {"address": join_address(request.host, request.port)}
+    address = join_address(request.host, request.port)
+    if request.user is None and request.id is not None:
+        return _frame(f'{{"address":{encode_basestring_ascii(address)},"id":"{request.id}"}}')
+    message = {"address": address}
     if request.id is not None:
         message["id"] = request.id
     if request.user is not None:
@@ -147,14 +158,39 @@ def decode_request_v1_1(message: dict[str, Any]) -> ProxyRequest:
 def encode_answer_v1_1(answer: Answer) -> bytes:
     """Return the answer, length first."""
     if isinstance(answer, Dialing):
-        return _DIALING_V1_1
+        return DIALING_V1_1
     if isinstance(answer, Connected):
-        bound = {} if answer.bound is None else {"bound": join_address(*answer.bound)}
-        return encode_prefixed({"status": "ok", **bound})
+        return _encode_connected(answer.bound)
     # NO_EXIT is a client's own finding; an exit that meets it has failed inside.
     failure = Failure.INTERNAL if answer.failure is Failure.NO_EXIT else answer.failure
     text = (answer.message or text_of_failure(failure))[:MAX_MESSAGE_CHARS]
     return encode_prefixed({"status": "error", "code": failure.value, "message": text})
+
+
+def _encode_connected(bound: tuple[str, int] | None) -> bytes:
+    if bound is None:
+        return _OK_V1_1
+    return _frame(f'{{"status":"ok","bound":{encode_basestring_ascii(join_address(*bound))}}}')
+
+
+def _frame(body: str) -> bytes:
+    """Length and body of a message put together by hand: those that every request has, with one text in them."""
+    raw = body.encode()
+    return varint.encode(len(raw)) + raw
+
+
+def usual_answer(data: bytes) -> tuple[Connected, int] | None:
+    """The answer `ok` with an IPv4 address, as our exits write it, at the start of `data`, and its length.
+
+    None for any other answer, and for what has not come whole: that takes `PrefixedJsonReader`.
+    """
+    match = _OK_IPV4_V1_1.match(data)
+    if match is None or match.end() != data[0] + 1:
+        return None
+    host, port = match[1].decode(), int(match[2])
+    if port > 65535 or pack_address(host) is None:
+        return None
+    return Connected((host, port)), match.end()
 
 
 def decode_answer_v1_1(message: dict[str, Any]) -> Answer:

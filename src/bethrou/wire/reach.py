@@ -39,6 +39,11 @@ def reach(address: Multiaddr) -> Reach:
     return Reach.CIRCUIT if address.is_circuit and found < Reach.LINK_LOCAL else found
 
 
+def is_public(address: Multiaddr) -> bool:
+    """Whether `address` is a globally routable IP address with a port, without a relay."""
+    return reach(address) is Reach.PUBLIC
+
+
 def by_worth(addresses: Iterable[Multiaddr]) -> tuple[Multiaddr, ...]:
     """Return the addresses, each once: public ones first, those of this machine last, else in their order."""
     return tuple(sorted(dict.fromkeys(addresses), key=reach))

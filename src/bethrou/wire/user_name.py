@@ -2,7 +2,8 @@
 
 `[user][,key=value]...`, split at commas; a first part with `=` means that there is no user. Keys: exit, tag,
 strategy, session, ttl; each at most once; values of 1 to 64 of A-Z a-z 0-9 . _ ~ -. So `bob,tag=eu,session=7`
-is bob, who wants the same exit with the tag eu for all requests of session 7. The same in HTTP Basic.
+is bob, who wants the same exit with the tag eu for all requests of session 7. `ttl` says how long a session lasts, and
+nothing where there is none: a name that is put together of parts may always have it. The same in HTTP Basic.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import re
 from dataclasses import dataclass
 
 from bethrou.errors import DecodeError
+from bethrou.wire.labels import is_label
 
 MAX_TTL = 7 * 86400
 """Longest time in seconds for which a session can be pinned."""
 
 _KEYS = frozenset({"exit", "tag", "strategy", "session", "ttl"})
-_VALUE = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _TTL = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -33,7 +34,7 @@ class UserName:
     strategy: str | None = None
     session: str | None = None
     ttl: int | None = None
-    """Seconds for which `session` keeps its exit; written as a number, or with one of s, m, h, d behind it."""
+    """Seconds for which `session` keeps its exit, if there is one; written as a number, or with s, m, h or d behind."""
 
     @classmethod
     def parse(cls, raw: bytes) -> UserName:
@@ -71,7 +72,7 @@ def _split_option(option: str) -> tuple[str, str]:
     if key not in _KEYS:
         # Cut short: what is meant as a key may be anything, and this goes to the log.
         raise DecodeError(f"user name has the unknown key {key[:20]!a}")
-    if not _VALUE.fullmatch(value):
+    if not is_label(value):
         raise DecodeError(f"user name has a bad value for the key {key!r}")
     return key, value
 

@@ -28,6 +28,7 @@ type command struct {
 	ID      json.RawMessage `json:"id"`
 	Cmd     string          `json:"cmd"`
 	Timeout float64         `json:"timeout"` // seconds for the whole command, 60 by default
+	Peer    string          `json:"peer"`    // which exit is meant; the first that was connected by default
 
 	Address    string `json:"address"`
 	SendHex    string `json:"send_hex"`
@@ -57,7 +58,17 @@ type client struct {
 
 func runClient(stop context.Context, h host.Host, o options) error {
 	c := &client{host: h, faithful: o.faithful()}
-	if err := c.connect(stop, strings.Split(o.dial, ",")); err != nil {
+	gone := func(_ network.Network, conn network.Conn) {
+		emit(object{"event": "disconnected", "peer": conn.RemotePeer().String()})
+	}
+	h.Network().Notify(&network.NotifyBundle{DisconnectedF: gone})
+	var err error
+	if o.discoverAddress != "" {
+		err = c.connectToDiscovered(stop, o)
+	} else {
+		err = c.connect(stop, strings.Split(o.dial, ","))
+	}
+	if err != nil {
 		return err
 	}
 	lines := make(chan []byte)
@@ -116,11 +127,6 @@ func (c *client) connect(ctx context.Context, addrs []string) error {
 		return err
 	}
 	defer sub.Close()
-	gone := func(_ network.Network, conn network.Conn) {
-		emit(object{"event": "disconnected", "peer": conn.RemotePeer().String()})
-	}
-	c.host.Network().Notify(&network.NotifyBundle{DisconnectedF: gone})
-
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if err := c.host.Connect(ctx, target); err != nil {
@@ -157,6 +163,14 @@ func (c *client) run(ctx context.Context, cmd command) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(cmd.Timeout*float64(time.Second)))
 	defer cancel()
+	if cmd.Peer != "" {
+		id, err := peer.Decode(cmd.Peer)
+		if err != nil {
+			emit(object{"id": cmd.ID, "error": err.Error()})
+			return
+		}
+		c = &client{host: c.host, peer: id, faithful: c.faithful}
+	}
 	var result object
 	switch cmd.Cmd {
 	case "ping":

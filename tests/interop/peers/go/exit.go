@@ -42,11 +42,19 @@ func runExit(stop context.Context, h host.Host, o options) error {
 		emit(line)
 	})
 
-	addrs := make([]string, 0)
-	for _, addr := range h.Addrs() {
-		addrs = append(addrs, addr.String()+"/p2p/"+h.ID().String())
+	if o.relay != "" {
+		if err := relayForOthers(h, o.relay); err != nil {
+			return err
+		}
 	}
-	emit(object{"event": "listening", "addrs": addrs, "id": h.ID().String(), "libp2p": libp2pVersion()})
+	emit(object{"event": "listening", "addrs": addresses(h), "id": h.ID().String(), "libp2p": libp2pVersion()})
+	if o.discoverAddress != "" {
+		go answerRequests(stop, h, o)
+	}
+
+	if o.connectRelay != "" {
+		go reserve(stop, h, o.connectRelay)
+	}
 
 	ended := make(chan struct{})
 	go func() {
@@ -72,6 +80,15 @@ func runExit(stop context.Context, h host.Host, o options) error {
 			}
 		}
 	}
+}
+
+// addresses are where a host can be dialled, with its peer ID.
+func addresses(h host.Host) []string {
+	addrs := make([]string, 0)
+	for _, addr := range h.Addrs() {
+		addrs = append(addrs, addr.String()+"/p2p/"+h.ID().String())
+	}
+	return addrs
 }
 
 // serveFaithful answers as Bethrou in Go does. What the decoder read behind the request is lost, the dial has no time

@@ -2,7 +2,10 @@ module bethrou.example/interop-peer
 
 go 1.24
 
-require github.com/libp2p/go-libp2p v0.42.1
+require (
+	github.com/libp2p/go-libp2p v0.42.1
+	github.com/redis/go-redis/v9 v9.14.0
+)
 
 require (
 	github.com/benbjohnson/clock v1.3.5 // indirect
@@ -10,6 +13,7 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/davidlazar/go-crypto v0.0.0-20200604182044-b73af7476f6c // indirect
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.0 // indirect
+	github.com/dgryski/go-rendezvous v0.0.0-20200823014737-9f7001d12a5f // indirect
 	github.com/flynn/noise v1.1.0 // indirect
 	github.com/francoispqt/gojay v1.2.13 // indirect
 	github.com/go-task/slim-sprig/v3 v3.0.0 // indirect

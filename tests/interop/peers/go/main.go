@@ -1,5 +1,5 @@
-// Command peer is a go-libp2p host in a private network that speaks Bethrou's two protocols, so that the Python
-// program can be tested against the real thing. ../../README.md describes its events and commands.
+// Command peer is a go-libp2p host in a private network that speaks Bethrou's two protocols and its discovery, so that
+// the Python program can be tested against the real thing. ../../README.md describes its events and commands.
 package main
 
 import (
@@ -43,7 +43,11 @@ type object = map[string]any
 type options struct {
 	psk, seed, mode, security, limits string
 	listen, dial                      string
+	relay, connectRelay               string
 	earlyMuxer                        bool
+	discoverAddress, discoverTopic    string
+	discoverTimeout                   float64 // seconds
+	discoverEnough                    int
 }
 
 // faithful is true for the quirks of Bethrou in Go, false for a peer that loses nothing.
@@ -64,6 +68,12 @@ func main() {
 	flags.BoolVar(&o.earlyMuxer, "early-muxer", true, "negotiate the muxer inside the security handshake")
 	flags.StringVar(&o.listen, "listen", "", "multiaddrs to listen on, separated by commas")
 	flags.StringVar(&o.dial, "dial", "", "multiaddrs of the peer to dial, separated by commas (client)")
+	flags.StringVar(&o.relay, "relay", "", "relay for others: default (limits) or unlimited (exit)")
+	flags.StringVar(&o.connectRelay, "connect-relay", "", "multiaddr of a relay to be reached through (exit)")
+	flags.StringVar(&o.discoverAddress, "discover-address", "", "the Redis server: a URL, or host:port")
+	flags.StringVar(&o.discoverTopic, "discover-topic", "", "topic of discovery (exit: its peer ID by default)")
+	flags.Float64Var(&o.discoverTimeout, "discover-timeout", 10, "seconds in which exits are discovered (client)")
+	flags.IntVar(&o.discoverEnough, "discover-enough", 1, "in mode proper, wait for no more exits (client)")
 	_ = flags.Parse(os.Args[2:])
 
 	h, err := newHost(o)

@@ -7,7 +7,10 @@ const SOON = 30_000
 
 export async function runClient (libp2p, { options, emit, identified, version, proxyID, pingID, quit }) {
   const known = Promise.withResolvers()
-  libp2p.addEventListener('peer:identify', ({ detail }) => known.resolve(detail))
+  const wanted = options.dial.split('/p2p/').pop() // the relay on the way is identified, too
+  libp2p.addEventListener('peer:identify', ({ detail }) => {
+    if (detail.peerId.toString() === wanted) known.resolve(detail)
+  })
   libp2p.addEventListener('peer:disconnect', ({ detail }) => emit({ event: 'disconnected', peer: detail.toString() }))
   const addrs = options.dial.split(',').map((text) => multiaddr(text))
   const connection = await libp2p.dial(addrs, { signal: AbortSignal.timeout(SOON) })

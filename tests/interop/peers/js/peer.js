@@ -7,6 +7,7 @@ import { createRequire } from 'node:module'
 import { parseArgs } from 'node:util'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
+import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
@@ -22,6 +23,8 @@ const { positionals: [role], values: options } = parseArgs({
     psk: { type: 'string' },
     listen: { type: 'string', default: '' },
     dial: { type: 'string', default: '' },
+    relay: { type: 'string', default: '' },
+    'connect-relay': { type: 'string', default: '' },
     'identity-seed': { type: 'string' },
     'early-muxer': { type: 'string', default: 'true' },
     mode: { type: 'string', default: 'proper' }
@@ -51,13 +54,20 @@ const libp2p = await createLibp2p({
     ? await generateKeyPair('Ed25519')
     : await generateKeyPairFromSeed('Ed25519', Buffer.from(options['identity-seed'], 'hex')),
   nodeInfo: { userAgent: `bethrou-interop-js/v${version}` },
-  addresses: { listen: options.listen.split(',').filter(Boolean) },
-  transports: [tcp()],
+  addresses: {
+    listen: [...options.listen.split(','), options['connect-relay'] && `${options['connect-relay']}/p2p-circuit`].filter(Boolean)
+  },
+  transports: [tcp(), circuitRelayTransport()],
   connectionProtector: preSharedKey({ psk: readFileSync(options.psk) }),
   connectionEncrypters: [options['early-muxer'] === 'false' ? noiseAlone : noise()],
   streamMuxers: [yamux({ maxInboundStreams: 100_000, maxOutboundStreams: 100_000 })],
   connectionManager: { inboundConnectionThreshold: 1000 },
-  services: { identify: identify(), push: identifyPush(), ping: ping() }
+  services: {
+    identify: identify(),
+    push: identifyPush(),
+    ping: ping(),
+    ...(options.relay === '' ? {} : { relay: circuitRelayServer({ reservations: { applyDefaultLimit: options.relay === 'default' } }) })
+  }
 })
 
 const emit = (line) => process.stdout.write(JSON.stringify(line) + '\n')

@@ -1,0 +1,206 @@
+"""`/libp2p/dcutr`: from a link through a relay to a direct one.
+
+Spec: libp2p/specs relay/DCUtR.md. The side that accepted the circuit (B) asks the side that made it (A): both tell
+where others see their listening ports (CONNECT, CONNECT), B measures the round trip, says SYNC, and waits half of it,
+so that both connect at the same moment. A is then the initiator. B makes up to three such rounds; before them it
+simply dials A, if A says that it has public addresses.
+
+As in go, the protocol is answered, and listed, only while we have a public address of our own to tell: one that we
+listen on, or one at which a peer sees a port on which we listen. The circuit stays; links that are used no more end as
+they always do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from bethrou.errors import BethrouError, DecodeError
+from bethrou.net.addresses import is_plain_tcp
+from bethrou.net.host import Host
+from bethrou.net.link import CIRCUIT, DIRECT, Link
+from bethrou.net.punch import MAX_ADDRESSES, punch
+from bethrou.net.reader import ByteReader
+from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
+from bethrou.net.tasks import Tasks
+from bethrou.wire import dcutr
+from bethrou.wire.dcutr import PROTOCOL, SYNC, Kind
+from bethrou.wire.identify import believable_addresses
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.peer_id import PeerId
+from bethrou.wire.protobuf import length_prefixed
+from bethrou.wire.reach import is_public
+
+MAX_ROUNDS = 3
+"""Rounds on one circuit, in either role (go's B makes three)."""
+
+CONVERSATION_TIMEOUT = 10.0
+"""Seconds for what is said in one round; it takes a round trip and a half."""
+
+MAX_PUNCHES = 16
+"""Peers with which holes are punched at a time. Others keep their circuit."""
+
+
+class Dcutr:
+    """Gets rid of circuits, in both roles, for as long as it lives.
+
+    `clock` gives seconds of a fine resolution, for the round trip. `public` says which addresses are worth telling and
+    may be dialled.
+    """
+
+    def __init__(
+        self, host: Host, clock: Callable[[], float], public: Callable[[Multiaddr], bool] = is_public
+    ) -> None:
+        self._host = host
+        self._clock = clock
+        self._public = public
+        self._tasks = Tasks(host.loop)
+        self._busy: set[PeerId] = set()
+        self._rounds: Counter[Link] = Counter()
+        """How often the peer of a circuit that we made has asked."""
+        self._serving = False
+        host.mapped.on_change = self._serve_or_not
+        self._stop_observing = host.observe_links(self._up, self._down)
+        self._serve_or_not()
+
+    async def close(self) -> None:
+        """Answer no more, and end what is under way."""
+        self._stop_observing()
+        self._host.mapped.on_change = None
+        if self._serving:
+            self._host.unhandle(PROTOCOL)
+        await self._tasks.close()
+
+    @property
+    def own_addresses(self) -> list[Multiaddr]:
+        """What we tell others: public addresses that lead to a port on which we listen."""
+        return self._worth_dialling(self._host.own_candidates)
+
+    def _worth_dialling(self, addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
+        plain = (address.without_peer() for address in addresses if not address.is_circuit)
+        found = dict.fromkeys(
+            address
+            for address in plain
+            if is_plain_tcp(address) and not address.is_dns and self._public(address)
+        )
+        return list(found)[:MAX_ADDRESSES]
+
+    def _serve_or_not(self) -> None:
+        serve = bool(self.own_addresses)
+        if serve and not self._serving:
+            self._host.handle(PROTOCOL, self._serve)
+        elif self._serving and not serve:
+            self._host.unhandle(PROTOCOL)
+        self._serving = serve
+
+    def _up(self, link: Link) -> None:
+        self._serve_or_not()
+        if link.path == CIRCUIT and not link.initiator:
+            self._tasks.start(self._replace(link), f"direct way to {link.peer_id.short}")
+
+    def _down(self, link: Link, _reason: Exception) -> None:
+        self._rounds.pop(link, None)
+
+    def _has_direct(self, peer: PeerId) -> bool:
+        return any(link.path == DIRECT for link in self._host.links.get(peer, ()))
+
+    def _begin(self, peer: PeerId) -> bool:
+        """Take one of the places, to be given back by discarding `peer`; whether there is one."""
+        if peer in self._busy or len(self._busy) >= MAX_PUNCHES:
+            return False
+        self._busy.add(peer)
+        return True
+
+    # -- B: we accepted the circuit -----------------------------------------------------------------------------------
+
+    async def _replace(self, circuit: Link) -> None:
+        peer = circuit.peer_id
+        statement = await self._host.statement_of(circuit)
+        if not self._begin(peer):
+            return
+        try:
+            listed = believable_addresses(statement, peer) if statement is not None else ()
+            if await self._dial(peer, self._worth_dialling(listed)):
+                return
+            for _ in range(MAX_ROUNDS):
+                if self._has_direct(peer) or not self.own_addresses or await self._ask(circuit):
+                    return
+        except (BethrouError, TimeoutError):
+            return  # the peer does not take part, or not by the rules; the circuit serves as before
+        finally:
+            self._busy.discard(peer)
+
+    async def _dial(self, peer: PeerId, addresses: list[Multiaddr]) -> bool:
+        """Try without holes: the peer may be reachable, and have used the relay because we are not."""
+        if addresses and not self._has_direct(peer):
+            try:
+                await self._host.dial(peer, addresses)
+            except BethrouError:
+                return False
+        return self._has_direct(peer)
+
+    async def _ask(self, circuit: Link) -> bool:
+        """One round; whether it led to a direct link. Raises if the peer breaks off or breaks the rules."""
+        theirs, round_trip = await self._agree(circuit)
+        await asyncio.sleep(round_trip / 2)  # the time that SYNC takes (spec): A connects when it comes
+        return await punch(self._host, circuit.peer_id, theirs, initiator=False) is not None
+
+    async def _agree(self, circuit: Link) -> tuple[list[Multiaddr], float]:
+        """Exchange addresses and say SYNC: the peer's addresses, and the round trip in seconds."""
+        async with asyncio.timeout(CONVERSATION_TIMEOUT):
+            negotiation = await self._host.open(circuit, [PROTOCOL])
+            stream, agreed = negotiation.stream, False
+            try:
+                await negotiation.agreed()
+                started = self._clock()
+                stream.write(_connect(self.own_addresses))
+                theirs = await self._read_connect(negotiation.reader)
+                round_trip = self._clock() - started
+                stream.write(length_prefixed(SYNC.encode()))
+                stream.close()
+                agreed = True
+            finally:
+                if not agreed:
+                    stream.abort()
+        return theirs, round_trip
+
+    async def _read_connect(self, reader: ByteReader) -> list[Multiaddr]:
+        message = dcutr.decode(await reader.read_prefixed(dcutr.MAX_MESSAGE), Kind.CONNECT)
+        theirs = self._worth_dialling(message.addresses)
+        if not theirs:
+            raise DecodeError("the peer names no address at which a hole could be punched")
+        return theirs
+
+    # -- A: we made the circuit ---------------------------------------------------------------------------------------
+
+    def _serve(self, link: Link, stream: YamuxStream, surplus: bytes) -> None:
+        if link.path != CIRCUIT or not link.initiator:
+            stream.abort()
+            return
+        if self._rounds[link] >= MAX_ROUNDS or not self._begin(link.peer_id):
+            stream.reset(RESOURCE_LIMIT)
+            return
+        self._rounds[link] += 1
+        reader = ByteReader(stream, surplus)
+        stream.set_protocol(reader)
+        self._tasks.start(self._take_part(link, stream, reader), f"hole to {link.peer_id.short}")
+
+    async def _take_part(self, link: Link, stream: YamuxStream, reader: ByteReader) -> None:
+        try:
+            try:
+                async with asyncio.timeout(CONVERSATION_TIMEOUT):
+                    theirs = await self._read_connect(reader)
+                    stream.write(_connect(self.own_addresses))
+                    dcutr.decode(await reader.read_prefixed(dcutr.MAX_MESSAGE), Kind.SYNC)
+            except (BethrouError, TimeoutError):
+                stream.abort()
+                return
+            stream.close()
+            await punch(self._host, link.peer_id, theirs, initiator=True)
+        finally:
+            self._busy.discard(link.peer_id)
+
+
+def _connect(addresses: list[Multiaddr]) -> bytes:
+    return length_prefixed(dcutr.connect(addresses).encode())

@@ -1,0 +1,83 @@
+"""An exit behind a relay: requests leave the circuit as soon as there is a direct way, and come back to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+
+import pytest
+
+from bethrou.errors import LinkLost
+from bethrou.net.link import CIRCUIT, DIRECT
+from bethrou.proxy import better_path
+from bethrou.proxy.exit import ExitAddress
+from bethrou.proxy.pool import Pool
+from bethrou.wire.multiaddr import Multiaddr
+from live.waiting import until
+from net.hosts import Member
+from net.relays import Hidden, Relay, open_ends
+
+
+def free_address() -> Multiaddr:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return Multiaddr.tcp("127.0.0.1", server.getsockname()[1])
+
+
+async def test_requests_move_to_a_direct_link_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(better_path, "RETRY", 0.2)
+    monkeypatch.setattr(better_path, "LOOK", 0.05)
+    relay, client = Relay(), Member("client")
+    exit_ = Hidden(relay.full_address, name="exit")
+    direct = free_address()
+    pool = Pool(asyncio.get_running_loop(), client, lambda event: None, random.Random(1))
+    try:
+        await exit_.reserved()
+        pool.know([ExitAddress(exit_.peer_id, (direct, *exit_.circuit_addresses))])
+        pool.start()
+        known = pool.exits[str(exit_.peer_id)]
+        circuit = await until(lambda: known.link)
+        assert circuit.path == CIRCUIT
+        near, far = await open_ends(circuit, exit_)
+
+        exit_.listen(direct)
+        await until(lambda: known.link is not circuit)
+        link = known.link
+        assert link is not None
+        assert (link.path, link.remote) == (DIRECT, direct)
+        assert known.usable
+        near.write(b"still there")  # what is on the circuit finishes
+        await far.protocol.have(11)
+        assert circuit.alive
+        near.close()
+        far.close()
+        await until(lambda: not circuit.alive)
+        assert known.link is link
+
+        exit_.stop_listening()
+        link.abort(LinkLost("cut"))
+        again = await until(lambda: known.link is not link and known.link)
+        assert again.path == CIRCUIT
+    finally:
+        await pool.close()
+        for host in (client, exit_, relay):
+            await host.close()
+
+
+async def test_a_direct_link_that_somebody_else_made_is_used_at_once() -> None:
+    relay, client = Relay(), Member("client")
+    exit_ = Hidden(relay.full_address, name="exit")
+    pool = Pool(asyncio.get_running_loop(), client, lambda event: None, random.Random(1))
+    try:
+        await exit_.reserved()
+        pool.know([ExitAddress(exit_.peer_id, tuple(exit_.circuit_addresses))])
+        pool.start()
+        known = pool.exits[str(exit_.peer_id)]
+        circuit = await until(lambda: known.link)
+        other = await client.dial(exit_.peer_id, [exit_.address])
+        await until(lambda: known.link is other)
+        await until(lambda: not circuit.alive)
+    finally:
+        await pool.close()
+        for host in (client, exit_, relay):
+            await host.close()
