@@ -238,16 +238,21 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def main() -> int:
+def exit_status(program: str, run: Callable[[], int]) -> int:
+    """What `run` returns; 130 when it is interrupted, SIGTERM included, and 2, with one line, when it cannot go on."""
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        return run(parse_options(sys.argv[1:]))
+        return run()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BenchError as error:
-        print(f"bench/run: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2
+
+
+def main() -> int:
+    return exit_status("bench/run", lambda: run(parse_options(sys.argv[1:])))
 
 
 if __name__ == "__main__":

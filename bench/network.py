@@ -1,7 +1,6 @@
 """Runs networks of many nodes: `bench/network --help`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import report
 from lab import Lab, Settings, build_tools
-from main import announce, interrupt, note, only_run
+from main import announce, exit_status, note, only_run
 from network_lab import Figures, Plan, measure, redis_server
-from processes import BenchError, Processes, raise_open_files_limit
+from processes import Processes, raise_open_files_limit
 
 SIZES = (10, 100, 2_000)
 JUDGED_FROM = 2_000
@@ -150,15 +149,7 @@ def document(taken: Sequence[tuple[Plan, Figures]], about: dict[str, object]) ->
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return run(parse_options(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BenchError as error:
-        print(f"bench/network: {error}", file=sys.stderr)
-        return 2
+    return exit_status("bench/network", lambda: run(parse_options(sys.argv[1:])))
 
 
 if __name__ == "__main__":
