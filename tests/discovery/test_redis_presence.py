@@ -149,10 +149,11 @@ async def test_nothing_is_begun_anew_while_it_stops(server: RedisServer) -> None
         await theirs.up()
         ends = [asyncio.create_task(end.close()) for end in (ours.presence, theirs.source)]
         await turns(1)
-        ours.presence.subscribed(True)  # Redis may be back in just this moment
-        theirs.source.subscribed(True)
+        announcements = [ours.presence._announcements, theirs.source._announcements]
+        for each in announcements:
+            each.subscribed(True)  # Redis may be back in just this moment
         await asyncio.gather(*ends)
-        assert len(ours.presence._tasks) == len(theirs.source._tasks) == 0
+        assert [len(each._tasks) for each in announcements] == [0, 0]
 
 
 async def test_a_node_without_a_topic_listens_on_its_own_peer_id_too(server: RedisServer) -> None:

@@ -14,7 +14,7 @@ from bethrou.events import Emit, Event, LinkClosed, LinkOpened
 from bethrou.net.link import Link
 from bethrou.ops.event_feed import EventFeed
 from bethrou.snapshots import ConnectionSnapshot, MemberSnapshot, StatusSnapshot, WhySnapshot
-from bethrou.wire.proxy_request import join_address
+from bethrou.wire.destination import join_address
 
 
 class ControlOfNode:

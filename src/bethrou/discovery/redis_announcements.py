@@ -14,6 +14,7 @@ from bethrou.discovery.redis_address import redis_address
 from bethrou.discovery.redis_connection import RedisServer
 from bethrou.discovery.redis_pubsub import RedisPubSub
 from bethrou.discovery.source import Listener
+from bethrou.net.tasks import Tasks
 from bethrou.snapshots import SourceSnapshot
 from bethrou.wire.announcement import AnnouncementKeys, Request
 from bethrou.wire.node_record import RecordCache
@@ -26,8 +27,8 @@ SPREAD = 5.0
 class Speaker(Protocol):
     """Whose announcements they are."""
 
-    def subscribed(self, again: bool) -> None:
-        """It can be spoken now, for the first time or `again`; what others said meanwhile is lost."""
+    async def speak(self) -> None:
+        """Say what there is to say, for ever. Begun anew at each subscription: what others said before is lost."""
 
     def asked(self, request: Request) -> None:
         """Somebody wants to know who is there."""
@@ -55,7 +56,12 @@ class RedisAnnouncements:
     ) -> None:
         address = redis_address(config)
         server = RedisServer(loop, address, config.ca)
+        self._loop = loop
+        self._rng = rng
         self._speaker = speaker
+        self._speaking: asyncio.Task[None] | None = None
+        self._tasks = Tasks(loop)
+        self._closing = False
         self._exits = AnnouncedExits(listener, me, now, address.is_loopback, records)
         self._reader = AnnouncementReader(loop, keys, self._exits, speaker.asked)
         self._pubsub = RedisPubSub(loop, server, channels, self, rng)
@@ -75,8 +81,14 @@ class RedisAnnouncements:
         self._reader.start()
         self._pubsub.start()
 
+    async def silence(self) -> None:
+        """Have the speaker say no more, also when Redis is back after this."""
+        self._closing = True
+        await self._tasks.close()
+
     async def close(self) -> None:
-        """End."""
+        """End, with nothing left behind."""
+        await self.silence()
         await self._pubsub.close()
         await self._reader.close()
 
@@ -91,7 +103,16 @@ class RedisAnnouncements:
     # -- Subscriber -------------------------------------------------------------------------------------------------
 
     def subscribed(self, again: bool) -> None:
-        self._speaker.subscribed(again)
+        if self._closing:
+            return
+        if self._speaking is not None:
+            self._speaking.cancel()
+        delay = self._rng.uniform(0.0, SPREAD) if again else 0.0
+        self._speaking = self._tasks.start(self._speak(delay), "redis speaker")
 
     def received(self, data: bytes) -> None:
         self._reader.received(data)
+
+    async def _speak(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        await self._speaker.speak()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from bethrou.config import DiscoveryConfig
 from bethrou.discovery.rate_limit import RateLimit
 from bethrou.discovery.redis_address import announcement_topic
-from bethrou.discovery.redis_announcements import SPREAD, RedisAnnouncements
+from bethrou.discovery.redis_announcements import RedisAnnouncements
 from bethrou.discovery.source import Listener
 from bethrou.net.tasks import Tasks
 from bethrou.snapshots import SourceSnapshot
@@ -90,8 +90,6 @@ class RedisPresence:
             records,
         )
         self._tasks = Tasks(loop)
-        self._announcing: asyncio.Task[None] | None = None
-        self._closing = False
         self._said: bytes | None = None
         """The record of the last presence."""
         self._seq = 0
@@ -107,7 +105,7 @@ class RedisPresence:
 
     async def close(self) -> None:
         """Say goodbye, if Redis takes it in time, and end with nothing left behind."""
-        self._closing = True
+        await self._announcements.silence()
         await self._tasks.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_TIMEOUT):
@@ -120,13 +118,15 @@ class RedisPresence:
 
     # -- Speaker ----------------------------------------------------------------------------------------------------
 
-    def subscribed(self, again: bool) -> None:
-        if self._closing:
-            return
-        if self._announcing is not None:
-            self._announcing.cancel()
-        delay = self._rng.uniform(0.0, SPREAD) if again else 0.0
-        self._announcing = self._tasks.start(self._announce(delay), "redis presences")
+    async def speak(self) -> None:
+        while True:
+            interval = presence_interval(self._announcements.known)
+            told = await self._tell(interval)
+            due = self._loop.time() + (interval * self._rng.uniform(0.8, 1.2) if told else LOOK)
+            while True:
+                await asyncio.sleep(LOOK)
+                if self._loop.time() >= due or self._has_news():
+                    break
 
     def asked(self, request: Request) -> None:
         if request.reply in self._channels or (self._sealed and not request.sealed):
@@ -136,17 +136,6 @@ class RedisPresence:
             self._has_been_asked.set()
 
     # -- presences --------------------------------------------------------------------------------------------------
-
-    async def _announce(self, delay: float) -> None:
-        await asyncio.sleep(delay)
-        while True:
-            interval = presence_interval(self._announcements.known)
-            told = await self._tell(interval)
-            due = self._loop.time() + (interval * self._rng.uniform(0.8, 1.2) if told else LOOK)
-            while True:
-                await asyncio.sleep(LOOK)
-                if self._loop.time() >= due or self._has_news():
-                    break
 
     def _has_news(self) -> bool:
         current = self._record()

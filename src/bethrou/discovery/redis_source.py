@@ -14,9 +14,8 @@ from collections.abc import Callable
 from bethrou.config import DiscoveryConfig
 from bethrou.discovery.announced_exits import ASK_AGAIN
 from bethrou.discovery.redis_address import announcement_topic
-from bethrou.discovery.redis_announcements import SPREAD, RedisAnnouncements
+from bethrou.discovery.redis_announcements import RedisAnnouncements
 from bethrou.discovery.source import Listener
-from bethrou.net.tasks import Tasks
 from bethrou.snapshots import SourceSnapshot
 from bethrou.wire.announcement import AnnouncementKeys, Request, encode_request
 from bethrou.wire.announcement_keys import NONCE_SIZE
@@ -67,9 +66,6 @@ class RedisSource:
             rng,
             records,
         )
-        self._tasks = Tasks(loop)
-        self._asking: asyncio.Task[None] | None = None
-        self._closing = False
 
     def start(self) -> None:
         """Begin."""
@@ -77,8 +73,6 @@ class RedisSource:
 
     async def close(self) -> None:
         """End, with nothing left behind."""
-        self._closing = True
-        await self._tasks.close()
         await self._announcements.close()
 
     def snapshot(self) -> SourceSnapshot:
@@ -87,25 +81,15 @@ class RedisSource:
 
     # -- Speaker ----------------------------------------------------------------------------------------------------
 
-    def subscribed(self, again: bool) -> None:
-        if self._closing:
-            return
-        if self._asking is not None:
-            self._asking.cancel()
-        delay = self._rng.uniform(0.0, SPREAD) if again else 0.0
-        self._asking = self._tasks.start(self._ask(delay), "redis requests")
+    async def speak(self) -> None:
+        while True:
+            if await self._announcements.publish(self._topic, self._request()):
+                await self._until_to_be_asked_again()
+            else:
+                await asyncio.sleep(self._soon(ASK_RETRY))
 
     def asked(self, request: Request) -> None:
         """Not ours to answer; our own come back, too."""
-
-    async def _ask(self, delay: float) -> None:
-        while True:
-            await asyncio.sleep(delay)
-            if await self._announcements.publish(self._topic, self._request()):
-                await self._until_to_be_asked_again()
-                delay = 0.0
-            else:
-                delay = self._soon(ASK_RETRY)
 
     async def _until_to_be_asked_again(self) -> None:
         asked_at = self._loop.time()
