@@ -12,9 +12,9 @@ from pathlib import Path
 
 from far_redis import LONGEST_ROUND_TRIP_S, far_redis
 
-from bethrou.cli.keyfiles import read_network_key
+from bethrou.assembly.keyfiles import read_network_key
+from bethrou.assembly.running_node import RunningNode
 from bethrou.cli.process import new_event_loop, raise_descriptor_limit, settle
-from bethrou.cli.running_node import RunningNode
 from bethrou.config import load_node_config
 from bethrou.wire.keys import Identity
 

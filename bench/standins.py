@@ -19,7 +19,7 @@ from pathlib import Path
 from far_redis import LONGEST_ROUND_TRIP_S
 from redis.asyncio import Redis
 
-from bethrou.cli.keyfiles import read_network_key
+from bethrou.assembly.keyfiles import read_network_key
 from bethrou.discovery.rate_limit import RateLimit
 from bethrou.discovery.redis_presence import ANSWERS_PER_SECOND
 from bethrou.errors import DecodeError

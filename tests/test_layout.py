@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "bethrou"
-LEAVES = {"atomic_file", "errors", "events", "printable", "config", "snapshots"}
+LEAVES = {"atomic_file", "errors", "events", "printable", "config", "quantities", "snapshots"}
 ALLOWED = {
     "wire": {"wire"},
     "net": {"net", "wire"},
@@ -15,12 +15,14 @@ ALLOWED = {
     "discovery": {"discovery", "net", "wire"},
     "ops": {"ops"},
     "config": {"wire"},
-    "cli": {"cli", "proxy", "discovery", "net", "wire", "ops"},
+    "assembly": {"assembly", "proxy", "discovery", "net", "wire", "ops"},
+    "cli": {"cli", "assembly", "proxy", "discovery", "net", "wire", "ops"},
     "atomic_file": set(),
     "errors": set(),
     "events": set(),
     "snapshots": set(),
     "printable": set(),
+    "quantities": set(),
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 MAX_LINES = 500

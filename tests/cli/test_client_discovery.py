@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bethrou.cli import discovery_timer
-from bethrou.cli.client_discovery import ClientDiscovery
+from bethrou.assembly import discovery_timer
+from bethrou.assembly.client_discovery import ClientDiscovery
 from bethrou.config import ClientConfig
 from bethrou.discovery.source import Sighting
 from bethrou.events import Event, SourceChanged

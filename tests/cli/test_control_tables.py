@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bethrou.cli.control_commands import event_line
 from bethrou.cli.control_tables import MAX_ROWS, Screen, serves, summary
-from bethrou.cli.quantities import counted, delay, duration, size
+from bethrou.quantities import counted, delay, duration, size
 from bethrou.snapshots import CandidateSnapshot, MemberSnapshot, StatusSnapshot, WhySnapshot
 from ops.controlled import CONNECTION, EXIT, PEER, STATUS, WHY
 

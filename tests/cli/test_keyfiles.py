@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bethrou.cli import keyfiles
-from bethrou.cli.keyfiles import (
+from bethrou.assembly import keyfiles
+from bethrou.assembly.keyfiles import (
     find_network_key,
     load_network_key,
     load_or_create_identity,

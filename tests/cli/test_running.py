@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bethrou.cli.running_client import RunningClient
-from bethrou.cli.running_node import RunningNode
+from bethrou.assembly.running_client import RunningClient
+from bethrou.assembly.running_node import RunningNode
 from bethrou.config import ClientConfig, NodeConfig
 from bethrou.events import Event
 from bethrou.wire.keys import Identity
@@ -60,7 +60,7 @@ class World:
 async def test_nothing_is_left_after_the_end(tmp_path: Path) -> None:
     async with nothing_left():
         it = World(tmp_path)
-        await it.client.pool.wait_for_exit(5.0)
+        await it.client.core.pool.wait_for_exit(5.0)
         async with (
             target(echo) as far,
             application(it.client.socks_address, far.host, far.port) as app,
@@ -78,7 +78,7 @@ async def test_nothing_is_left_of_what_was_started_before_anything_was_up(tmp_pa
 async def test_sources_come_and_go_without_a_trace_and_no_connection_notices(tmp_path: Path) -> None:
     async with nothing_left():
         it = World(tmp_path)
-        await it.client.pool.wait_for_exit(5.0)
+        await it.client.core.pool.wait_for_exit(5.0)
         async with (
             target(echo) as far,
             application(it.client.socks_address, far.host, far.port) as app,
@@ -87,7 +87,7 @@ async def test_sources_come_and_go_without_a_trace_and_no_connection_notices(tmp
                 it.client.reload(it.client_config(discovery=discovery))
                 it.node.reload(it.node_config(discovery=discovery))
                 assert await echoed(app, b"still here") == b"still here"
-            peer = f"/ip4/127.0.0.1/tcp/1/p2p/{it.client.host.peer_id}"
+            peer = f"/ip4/127.0.0.1/tcp/1/p2p/{it.client.core.host.peer_id}"
             for peers in ([peer], [], [peer]):
                 it.node.reload(it.node_config(peers=peers))
                 await asyncio.sleep(0)
@@ -97,7 +97,7 @@ async def test_sources_come_and_go_without_a_trace_and_no_connection_notices(tmp
                 assert await echoed(other, b"direct") == b"direct"
             it.client.reload(it.client_config())
             assert await echoed(app, b"still here") == b"still here"
-        names = [snapshot.name for snapshot in it.client.discovery.snapshots()]
-        await until(lambda: not it.client.discovery._closing and not it.node.discovery._closing)
+        names = [snapshot.name for snapshot in it.client.core.discovery.snapshots()]
+        await until(lambda: not it.client.core.discovery._closing and not it.node.discovery._closing)
         assert names == ["static", "members", "cache"]
         await it.close()

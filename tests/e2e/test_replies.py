@@ -47,7 +47,7 @@ async def test_refused_denied_and_impossible_names(key: NetworkKey) -> None:
             ("127.0.0.1.", gone.port, 0x04),
         ):
             assert await refusal(client.proxy, host, port) == code, host
-        assert client.app.pool.exits[str(node.app.host.peer_id)].health.suspicion.failures == 0
+        assert client.app.core.pool.exits[str(node.app.host.peer_id)].health.suspicion.failures == 0
         await until(lambda: client.app.active == node.app.active == 0)
 
 
@@ -125,7 +125,7 @@ async def test_50_requests_to_an_address_that_drops_syns_leave_every_exit_health
             assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
             assert await asyncio.gather(*waiting) == [0x06] * 50
         assert {event.new for event in client.events.of(ExitChanged)} == {"healthy"}
-        assert all(exit_.health.suspicion.failures == 0 for exit_ in client.app.pool.exits.values())
+        assert all(exit_.health.suspicion.failures == 0 for exit_ in client.app.core.pool.exits.values())
         assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
 
 

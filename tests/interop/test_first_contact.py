@@ -14,7 +14,7 @@ from live.waiting import until
 async def test_our_client_learns_who_the_exit_is(peers: Peers, key: NetworkKey, name: str, mode: str) -> None:
     exit_ = await peers.exit(name, "--mode", mode)
     async with running_client(key, [exit_.address]) as client:
-        statement = client.app.pool.exits[exit_.id].statement
+        statement = client.app.core.pool.exits[exit_.id].statement
         assert statement is not None
         assert statement.agent_version.startswith("bethrou-interop-")
         assert {"/bethrou/proxy/1.0.0", "/bethrou/ping/1.0.0", "/ipfs/ping/1.0.0"} <= set(statement.protocols)
@@ -26,7 +26,7 @@ async def test_the_exit_learns_who_our_client_is(peers: Peers, key: NetworkKey, 
     exit_ = await peers.exit(name, "--mode", mode)
     async with running_client(key, [exit_.address]) as client:
         seen = await exit_.event("identified")
-        assert seen["peer"] == str(client.app.host.peer_id)
+        assert seen["peer"] == str(client.app.core.host.peer_id)
         assert seen["agent"].startswith("bethrou-py/")
         assert {"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"} <= set(seen["protocols"])
         assert seen["listen_addrs"] == []

@@ -159,7 +159,7 @@ async def test_a_relay_with_gos_default_limits_ends_a_circuit_and_there_is_a_new
                 with pytest.raises(ConnectionResetError):  # what is cut off does not look finished
                     await app.receive()
             assert not first.alive
-            await until(lambda: client.app.pool.exits[str(node.app.host.peer_id)].usable)
+            await until(lambda: client.app.core.pool.exits[str(node.app.host.peer_id)].usable)
 
 
 @each_go_peer

@@ -95,7 +95,7 @@ async def test_failures_reach_the_application(peers: Peers, key: NetworkKey, nam
         assert await refusal(client.proxy, "127.0.0.1", gone.port) == 0x05
         if names_are_denied_here():
             assert await refusal(client.proxy, "no-such-name.invalid", 80) == 0x04
-        assert client.app.pool.exits[exit_.id].health.suspicion.failures == 0
+        assert client.app.core.pool.exits[exit_.id].health.suspicion.failures == 0
         await all_streams_gone(client, exit_)
 
 
@@ -112,7 +112,7 @@ async def test_a_destination_that_never_answers_is_not_the_exits_fault(
         with deaf_listener() as deaf:
             asking = [refusal(client.proxy, "127.0.0.1", deaf.port) for _ in range(10)]
             assert await asyncio.gather(*asking) == [0x06] * 10
-        assert client.app.pool.exits[exit_.id].health.suspicion.failures == 0
+        assert client.app.core.pool.exits[exit_.id].health.suspicion.failures == 0
         assert await refusal(client.proxy, "127.0.0.1", far.port) == 0
         await all_streams_gone(client, exit_)
 

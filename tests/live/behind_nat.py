@@ -76,7 +76,7 @@ class ClientInThere:
         async def wait() -> tuple[str, bool]:
             await until(
                 lambda: (
-                    self._client.app.pool.exits[exit_].link is not None
+                    self._client.app.core.pool.exits[exit_].link is not None
                     and self._client.link_to(exit_).path == DIRECT
                 )
             )

@@ -8,8 +8,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
-from bethrou.cli.running_client import RunningClient
-from bethrou.cli.running_node import RunningNode
+from bethrou.assembly.running_client import RunningClient
+from bethrou.assembly.running_node import RunningNode
 from bethrou.config import ClientConfig, node_config
 from bethrou.events import Event
 from bethrou.net.link import Link
@@ -79,13 +79,13 @@ class Client:
 
     def link_to(self, peer: str) -> Link:
         """Its link to an exit."""
-        link = self.app.pool.exits[peer].link
+        link = self.app.core.pool.exits[peer].link
         assert link is not None
         return link
 
     async def connected(self, *peers: str, timeout: float = PATIENCE) -> None:
         """Wait until requests can be sent to `peers` (none: to all exits)."""
-        exits = self.app.pool.exits
+        exits = self.app.core.pool.exits
         wanted = peers or tuple(exits)
         await until(
             lambda: all(exits[peer].usable for peer in wanted),

@@ -14,8 +14,8 @@ from typing import Any
 
 from bethrou.cli.control_client import why_path
 from bethrou.cli.instances import Wanted, find_running
-from bethrou.cli.quantities import counted
 from bethrou.printable import printable, quoted
+from bethrou.quantities import counted
 
 SERVES, SERVES_NOT = 0, 1
 

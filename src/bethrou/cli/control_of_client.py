@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from bethrou import __version__
-from bethrou.cli.running_client import RunningClient
+from bethrou.assembly.running_client import RunningClient
 from bethrou.config import Action, ClientConfig, HostPort
 from bethrou.errors import DecodeError, NotOffered, RequestError
 from bethrou.events import Emit
@@ -54,7 +54,7 @@ class ControlOfClient:
         return StatusSnapshot(
             role="client",
             version=__version__,
-            id=str(client.host.peer_id),
+            id=str(client.core.host.peer_id),
             network=self._network,
             uptime=self._loop.time() - self._started,
             draining=client.draining,
@@ -62,8 +62,8 @@ class ControlOfClient:
             connections=client.active,
             strategy=client.config.routing.strategy.value,
             exits=self._exits(),
-            exits_known=len(client.pool.exits),
-            sources=client.discovery.snapshots(),
+            exits_known=len(client.core.pool.exits),
+            sources=client.core.discovery.snapshots(),
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:
@@ -77,7 +77,7 @@ class ControlOfClient:
             request = ProxyRequest(check_host(host), check_port(port), None, name.user or None)
         except (DecodeError, RequestError) as error:
             raise NotOffered(f"nobody could ask for that: {error}") from None
-        router = self._client.router
+        router = self._client.core.router
         ruling = router.rule(request, name)
         notes = [ruling.note] if ruling.note else []
         if ruling.action is not Action.EXIT:
@@ -119,7 +119,7 @@ class ControlOfClient:
 
     def _exits(self) -> tuple[ExitSnapshot, ...]:
         """Those with a link first, then those that the configuration names, then some of the others."""
-        pool = self._client.pool
+        pool = self._client.core.pool
         in_order = sorted(
             pool.exits.values(),
             key=lambda exit_: (exit_.link is None, exit_.address.preference, -exit_.attempt),
@@ -128,13 +128,13 @@ class ControlOfClient:
         return tuple(exit_.snapshot(now) for exit_ in in_order[: len(pool.linked) + MAX_SHOWN])
 
     def _why_nobody(self, ruling: Ruling) -> str:
-        if self._client.pool.candidates() and not self._client.pool.fits_any(ruling.scope):
+        if self._client.core.pool.candidates() and not self._client.core.pool.fits_any(ruling.scope):
             return f"no exit that is known fits {ruling.scope}: a request would be refused"
         return "no exit that fits is up: a request would wait for one, and then be refused"
 
     def _candidates(self, plan: Plan, ruling: Ruling) -> tuple[CandidateSnapshot, ...]:
         now = self._loop.time()
-        exits = self._client.pool.exits
+        exits = self._client.core.pool.exits
         ranked = [
             CandidateSnapshot(
                 candidate.peer,

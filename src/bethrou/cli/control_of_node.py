@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bethrou import __version__
-from bethrou.cli.running_node import RunningNode
+from bethrou.assembly.running_node import RunningNode
 from bethrou.config import NodeConfig
 from bethrou.errors import Failure, NotOffered, RequestError
 from bethrou.events import Emit, Event, LinkClosed, LinkOpened

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bethrou.assembly.keyfiles import write_file
 from bethrou.cli.control_path import POINTER, fits, usual_socket_path
-from bethrou.cli.keyfiles import write_file
 from bethrou.errors import ConfigError, KeyFileError
 from bethrou.printable import printable
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bethrou.cli.quantities import counted, delay, duration, size
 from bethrou.printable import printable
+from bethrou.quantities import counted, delay, duration, size
 from bethrou.snapshots import (
     CandidateSnapshot,
     ConnectionSnapshot,

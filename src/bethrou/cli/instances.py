@@ -12,10 +12,10 @@ from pathlib import Path
 
 from bethrou.cli.control_client import ControlClient
 from bethrou.cli.control_path import find_socket
-from bethrou.cli.quantities import duration
 from bethrou.cli.state_dir import StateChoice, usual_base
 from bethrou.errors import ConfigError, ControlError, NotRunning, UserError
 from bethrou.printable import printable
+from bethrou.quantities import duration
 
 _STATE_NAME = re.compile(r"(client|node)(?:-(.+))?")
 _UP = "up"  # `bethrou up`: the control is its client's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bethrou.cli import keyfiles
+from bethrou.assembly import keyfiles
 from bethrou.cli.said import say
 from bethrou.config import LogFormat, LogLevel
 from bethrou.errors import KeyFileError

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bethrou.cli import keyfiles
+from bethrou.assembly import keyfiles
+from bethrou.assembly.running_client import RunningClient
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_client import ControlOfClient
 from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
-from bethrou.cli.running_client import RunningClient
 from bethrou.cli.said import say
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import ClientConfig, HostPort, load_client_config

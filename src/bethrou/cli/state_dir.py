@@ -22,9 +22,6 @@ from bethrou.wire.labels import LABEL_FORM, is_label
 MOST_INSTANCES = 32
 """Programs of a kind that are told apart by number when nobody has named them."""
 
-CACHE_FILE = "cache.json"
-"""In it: the nodes that worked the last time."""
-
 _LOCK = "lock"
 
 

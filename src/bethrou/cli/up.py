@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from bethrou.cli import keyfiles
+from bethrou.assembly import keyfiles
+from bethrou.assembly.running_client import RunningClient
+from bethrou.assembly.running_node import RunningNode
 from bethrou.cli.control_endpoint import ControlEndpoint
 from bethrou.cli.control_of_client import ControlOfClient
 from bethrou.cli.lifecycle import WITH_HANGUP, Signals, drain_and_close
 from bethrou.cli.process import prepare_cipher, run_loop, settle
-from bethrou.cli.running_client import RunningClient
-from bethrou.cli.running_node import RunningNode
 from bethrou.cli.said import say
 from bethrou.cli.state_dir import StateChoice, StateDirectory, usual_base
 from bethrou.config import ClientConfig, HostPort, LogLevel, NodeConfig, node_config, parse_listen
@@ -173,7 +173,7 @@ class _Network:
 
     async def _announce(self, client: RunningClient) -> None:
         """Say how to use it as soon as it can be used."""
-        if not await client.pool.wait_for_exit(READY_TIMEOUT):
+        if not await client.core.pool.wait_for_exit(READY_TIMEOUT):
             self._log.error("the exit node on this machine did not come up; the lines above say why")
             return
         say(how_to_use(client.socks_address, self._directory.path, _command("bethrou-client")))

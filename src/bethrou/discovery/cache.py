@@ -27,6 +27,9 @@ from bethrou.wire.peer_id import PeerId
 
 SOURCE = "cache"
 
+CACHE_NAME = "cache.json"
+"""The file in a program's state directory."""
+
 WRITE_INTERVAL = 30.0
 """Seconds between two writes at least; the last one is at the end of the program."""
 

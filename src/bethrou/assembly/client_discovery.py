@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bethrou.cli.discovery_timer import DiscoveryTimer
-from bethrou.cli.state_dir import CACHE_FILE
+from bethrou.assembly.discovery_timer import DiscoveryTimer
 from bethrou.config import ClientConfig, DiscoveryConfig, ExitEntry
-from bethrou.discovery.cache import Cache
+from bethrou.discovery.cache import CACHE_NAME, Cache
 from bethrou.discovery.directory import REDIS, STATIC, Directory, Entry
 from bethrou.discovery.member_records import MemberRecords
 from bethrou.discovery.members_source import MembersSource
@@ -192,7 +191,7 @@ class ClientDiscovery:
         # it remembers what others have told: a client that is to use only what it is given has none
         remembers = config.members or config.enabled
         if remembers and self._cache is None and self._state is not None:
-            self._cache = Cache(self._loop, self._state / CACHE_FILE, self.directory, time.time, self._warn)
+            self._cache = Cache(self._loop, self._state / CACHE_NAME, self.directory, time.time, self._warn)
             self._cache.start()
         elif not remembers and self._cache is not None:
             self._closing.start(self._end(self._cache), "last-known-good list")

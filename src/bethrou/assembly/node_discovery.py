@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bethrou.cli.discovery_timer import DiscoveryTimer
-from bethrou.cli.link_events import AGENT
-from bethrou.cli.state_dir import CACHE_FILE
+from bethrou.assembly.discovery_timer import DiscoveryTimer
+from bethrou.assembly.link_events import AGENT
 from bethrou.config import DiscoveryConfig, NodeConfig
-from bethrou.discovery.cache import Cache
+from bethrou.discovery.cache import CACHE_NAME, Cache
 from bethrou.discovery.directory import Directory
 from bethrou.discovery.member_records import MemberRecords
 from bethrou.discovery.members_service import MembersService
@@ -72,7 +71,7 @@ class NodeDiscovery:
         self._service = MembersService(
             loop, self._taken, self._known_records, self.own, self._records, time.time
         )
-        self._cache = Cache(loop, state / CACHE_FILE, self.directory, time.time, warn) if state else None
+        self._cache = Cache(loop, state / CACHE_NAME, self.directory, time.time, warn) if state else None
         self._members: Source | None = None
         self._redis: Source | None = None
         self._configured: DiscoveryConfig | None = None

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from bethrou.cli.link_events import AGENT, host_events
-from bethrou.cli.node_discovery import NodeDiscovery
+from bethrou.assembly.link_events import AGENT, host_events
+from bethrou.assembly.node_discovery import NodeDiscovery
 from bethrou.config import NodeConfig
 from bethrou.events import Emit
 from bethrou.net.autonat import Autonat

@@ -1,0 +1,1 @@
+"""The parts put together: a client and a node at work."""

@@ -1,0 +1,116 @@
+"""A client without a door for applications: host, discovery, pool, router.
+
+Whoever has one can have requests carried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bethrou.assembly.client_discovery import ClientDiscovery
+from bethrou.assembly.link_events import AGENT, host_events
+from bethrou.config import Action, ClientConfig, ResolverChoice
+from bethrou.events import Emit
+from bethrou.net.autonat import Autonat
+from bethrou.net.dcutr import Dcutr
+from bethrou.net.host import Host, HostConfig
+from bethrou.net.network_watch import NetworkWatch
+from bethrou.proxy.pool import Pool
+from bethrou.proxy.router import Router
+from bethrou.wire.keys import Identity
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.peer_id import PeerId
+from bethrou.wire.psk import NetworkKey
+
+if TYPE_CHECKING:  # it brings the resolver, which few clients need
+    from bethrou.proxy.direct import DirectDialer
+
+_ANY_PORT = Multiaddr.parse("/ip4/0.0.0.0/tcp/0")
+"""Where a client listens: only those with whom it punches a hole are told."""
+
+
+class ClientCore:
+    """Links to exits, and a router that chooses among them. Raises `UserError`s at construction.
+
+    `state` is the directory in which it remembers which exits worked; `warn` takes a line about trouble with that.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: ClientConfig,
+        network_key: NetworkKey,
+        identity: Identity,
+        emit: Emit,
+        state: Path | None = None,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._loop = loop
+        self.rng = random.Random(os.urandom(16))
+        """For what is spread or chosen by chance."""
+        self.host = Host(
+            loop,
+            HostConfig(
+                network_key,
+                identity,
+                os.urandom,
+                time.time_ns,
+                time.perf_counter,
+                AGENT,
+                host_events(emit),
+                dial_from_listening_port=config.punch,
+                tells_addresses=False,
+            ),
+        )
+        self.pool = Pool(loop, self.host, emit, self.rng, config.routing.pool, self._reached)
+        self.discovery = ClientDiscovery(loop, self.host, network_key, self.pool, self.rng, emit, state, warn)
+        self.router = Router(loop, self.pool, config.routing, config.rules, self.rng)
+        self.direct: DirectDialer | None = None
+        """Who dials from this machine; there as soon as a rule says `direct`."""
+        self.discovery.start(config)
+        self._allow_direct(config)
+        self._watch = NetworkWatch(loop, self.pool.network_changed)
+        if config.punch:
+            self.host.listen(_ANY_PORT)
+        self._dcutr = Dcutr(self.host, time.perf_counter)
+        self.autonat = Autonat(self.host, os.urandom, self.rng)
+        """Finds out where this client can be reached."""
+        self.pool.start()
+
+    def reload(self, config: ClientConfig) -> None:
+        """Obey `config` from now on. Raises ConfigError when it cannot be obeyed; then nothing has changed."""
+        self.discovery.configure(config)
+        self._allow_direct(config)
+        self.router.configure(config.routing, config.rules)
+        self.pool.resize(config.routing.pool)
+
+    async def close(self) -> None:
+        """End everything; those whose requests are carried have ended theirs."""
+        self._watch.close()
+        self.router.close()
+        if self.direct is not None:
+            await self.direct.close()
+        await self.discovery.close()
+        await self.pool.close()
+        await self._dcutr.close()
+        await self.autonat.close()
+        await self.host.close()
+
+    def _reached(self, peer: PeerId, address: Multiaddr) -> None:
+        self.discovery.note_good(peer, address)
+
+    def _allow_direct(self, config: ClientConfig) -> None:
+        """Be able to dial destinations from here if a rule says so. What looks names up is loaded only then."""
+        if self.direct is not None or all(rule.use.action is not Action.DIRECT for rule in config.rules):
+            return
+        from bethrou.proxy.direct import DirectDialer
+        from bethrou.proxy.resolver import open_resolver
+
+        resolver = open_resolver(ResolverChoice(system=True), self._loop.time)
+        self.direct = DirectDialer(self._loop, resolver)
