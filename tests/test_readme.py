@@ -547,6 +547,7 @@ ELSEWHERE_IN_NODE_CONFIG = {
     "--log-level": "log.level",
     "--log-format": "log.format",
     "--discover": "discovery.enabled",
+    "--no-punch": "punch",
     "--discover-user": "discovery.user",
     "--discover-pass": "discovery.pass",
     "--discover-topic": "discovery.topic",

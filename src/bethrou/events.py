@@ -132,6 +132,32 @@ class CircuitEnded:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class HolePunched:
+    """There is a direct link to a peer with whom there was only a circuit."""
+
+    peer: str
+    address: str
+    """Where the peer is on that link."""
+    rounds: int
+    """How often both sides connected at the same moment; 0: the peer could simply be dialled."""
+    seconds: float
+    """From the start of the first attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolePunchFailed:
+    """No direct link to a peer came about; the circuit goes on serving."""
+
+    peer: str
+    address: str
+    """Where it was tried, the first of several addresses; "" when it did not come to that."""
+    rounds: int
+    """As in `HolePunched`; 0: nothing was tried, or the two could not agree on it."""
+    reason: str
+    seconds: float
+
+
 Event = (
     RequestEnded
     | LinkOpened
@@ -144,6 +170,8 @@ Event = (
     | RelayReserved
     | RelayLost
     | CircuitEnded
+    | HolePunched
+    | HolePunchFailed
 )
 
 Emit = Callable[[Event], None]

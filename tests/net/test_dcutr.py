@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 from bethrou.errors import StreamReset
+from bethrou.events import Event, HolePunchFailed
 from bethrou.net import dcutr, punch
 from bethrou.net.dcutr import MAX_ROUNDS, Dcutr
 from bethrou.net.dialer import connect_beside
@@ -49,6 +50,7 @@ class Pair:
         self.a, self.b = Hidden(A, from_listening_port=True), Hidden(B, from_listening_port=True)
         self.public_ports = {self.a.port, self.b.port}
         self.services: list[Dcutr] = []
+        self.events: list[Event] = []
 
     def public(self, address: Multiaddr) -> bool:
         return address.tcp_port in self.public_ports
@@ -65,7 +67,7 @@ class Pair:
             assert await host.statement_of(link)
 
     def serve(self, host: Host, clock: Callable[[], float] | None = None) -> Dcutr:
-        service = Dcutr(host, clock or host.loop.time, self.public)
+        service = Dcutr(host, clock or host.loop.time, self.events.append, self.public)
         self.services.append(service)
         return service
 
@@ -232,6 +234,14 @@ async def test_b_makes_three_rounds_and_drops_its_own_connects(pair: Pair, clock
         await clock.forward(2.0)
         assert not len(service._tasks)
         assert answering.rounds.empty()
+        (told,) = pair.events
+        assert told == HolePunchFailed(
+            str(pair.a.peer_id),
+            str(address),
+            MAX_ROUNDS,
+            f"{address}: no connection came about",
+            told.seconds,
+        )
     assert pair.circuit_b.alive
 
 
@@ -341,6 +351,13 @@ async def test_a_peer_that_refuses_is_asked_once(pair: Pair, clock: Clock) -> No
     await clock.forward(1.0)
     assert not len(service._tasks)
     assert pair.circuit_b.alive
+    (told,) = pair.events
+    assert isinstance(told, HolePunchFailed)
+    assert (told.address, told.rounds) == ("", 0)
+    assert (
+        told.reason
+        == "the peer takes no part: nobody sees it at a public address, or its hole punching is off"
+    )
 
 
 @pytest.mark.parametrize("answer", [SYNC, connect([]), connect([Multiaddr.tcp("127.0.0.1", 9)])])
@@ -360,7 +377,7 @@ async def test_a_peer_that_answers_nonsense_is_asked_once(
 
 async def test_addresses_that_are_not_public_are_neither_told_nor_dialled(pair: Pair, clock: Clock) -> None:
     """By the rule that is used when none is given, all of this machine's are out."""
-    services = [Dcutr(host, host.loop.time) for host in (pair.a, pair.b)]
+    services = [Dcutr(host, host.loop.time, pair.events.append) for host in (pair.a, pair.b)]
     assert [service.own_addresses for service in services] == [[], []]
     assert all(PROTOCOL not in host.statement(pair.circuit_a).protocols for host in (pair.a, pair.b))
     await clock.forward(1.0)
@@ -370,7 +387,7 @@ async def test_addresses_that_are_not_public_are_neither_told_nor_dialled(pair: 
 
 async def test_the_protocol_is_listed_while_there_is_an_address_to_tell(pair: Pair) -> None:
     nat = Multiaddr.parse("/ip4/5.5.1.1/tcp/4001")
-    service = Dcutr(pair.a, pair.a.loop.time)
+    service = Dcutr(pair.a, pair.a.loop.time, pair.events.append)
     pair.services.append(service)
     assert PROTOCOL not in pair.a.statement(pair.circuit_a).protocols
     pair.a.mapped.note(pair.b.peer_id, nat)

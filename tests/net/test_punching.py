@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 import pytest
 
+from bethrou.events import Event, HolePunched, HolePunchFailed
 from bethrou.net import punch
 from bethrou.net.dcutr import Dcutr
 from bethrou.net.dialer import connect
@@ -83,6 +85,7 @@ class Party:
         self.member = Member(name, at=EVERYWHERE, from_listening_port=True)
         self._peer = peer
         self._dcutr: Dcutr | None = None
+        self.events: list[Event] = []
 
     @classmethod
     async def start(cls, name: str, peer: PeerId) -> Party:
@@ -100,7 +103,7 @@ class Party:
 
     async def serve(self) -> None:
         """Have the circuit replaced."""
-        self._dcutr = Dcutr(self.member, time.perf_counter)
+        self._dcutr = Dcutr(self.member, time.perf_counter, self.events.append)
 
     async def over(self, links: int = 1) -> list[tuple[str, bool]]:
         """Path and role of every link to the other, when nothing is tried any more and there are so many."""
@@ -115,11 +118,17 @@ class Party:
         await self.member.close()
 
 
+class Outcome(NamedTuple):
+    """Path and role of each link, of A and of B, and what each has told."""
+
+    links: tuple[list[tuple[str, bool]], list[tuple[str, bool]]]
+    of_a: list[Event]
+    of_b: list[Event]
+
+
 @contextlib.asynccontextmanager
-async def replaced(
-    internet: Internet, a: Namespace, b: Namespace
-) -> AsyncIterator[tuple[list[tuple[str, bool]], list[tuple[str, bool]]]]:
-    """The links of A and of B when all is over. Everything is done on loops in there, and nothing out here."""
+async def replaced(internet: Internet, a: Namespace, b: Namespace) -> AsyncIterator[Outcome]:
+    """How it is when all is over. Everything is done on loops in there, and nothing out here."""
     places = (internet.host("5.5.0.1"), a, b)
     kind = type(asyncio.get_running_loop())
     with contextlib.ExitStack() as loops:
@@ -136,7 +145,7 @@ async def replaced(
             await at_b(party_b.serve())
             of_b = await at_b(party_b.over())
             of_a = await at_a(party_a.over(len(of_b)))
-            yield of_a, of_b
+            yield Outcome((of_a, of_b), party_a.events, party_b.events)
 
 
 AS_AGREED = [(CIRCUIT, True), (DIRECT, True)], [(CIRCUIT, False), (DIRECT, False)]
@@ -146,28 +155,46 @@ ALL_IN_VAIN = [(CIRCUIT, True)], [(CIRCUIT, False)]
 
 async def test_a_hole_through_two_nats(internet: Internet) -> None:
     homes = [internet.home(f"5.5.{n}.1", Nat.PRESERVING) for n in (1, 2)]
-    async with replaced(internet, homes[0].member(), homes[1].member()) as links:
-        assert links == AS_AGREED
+    async with replaced(internet, homes[0].member(), homes[1].member()) as outcome:
+        assert outcome.links == AS_AGREED
+        for told, peer, there in ((outcome.of_a, "b", "5.5.2.1"), (outcome.of_b, "a", "5.5.1.1")):
+            (punched,) = told
+            assert isinstance(punched, HolePunched)
+            assert (punched.peer, punched.address) == (str(identity(peer).peer_id), f"/ip4/{there}/tcp/4001")
+            assert punched.rounds == 1
+            assert 0 < punched.seconds < punch.PUNCH_TIMEOUT
 
 
 async def test_no_hole_through_symmetric_nats(internet: Internet, monkeypatch: pytest.MonkeyPatch) -> None:
     """The circuit stays. (The timeout is what a direct link would need a thousand times over.)"""
     monkeypatch.setattr(punch, "PUNCH_TIMEOUT", 0.5)
     homes = [internet.home(f"5.5.{n}.1", Nat.SYMMETRIC) for n in (1, 2)]
-    async with replaced(internet, homes[0].member(), homes[1].member()) as links:
-        assert links == ALL_IN_VAIN
+    async with replaced(internet, homes[0].member(), homes[1].member()) as outcome:
+        assert outcome.links == ALL_IN_VAIN
+        # where both give a round up in the same moment, A may refuse the next one as too early
+        (failed,) = outcome.of_b
+        assert isinstance(failed, HolePunchFailed)
+        rounds = [each.rounds for each in outcome.of_a if isinstance(each, HolePunchFailed)]
+        assert rounds == list(range(1, failed.rounds + 1))
+        assert len(rounds) == len(outcome.of_a)
+        assert rounds
+        assert failed.address.startswith("/ip4/5.5.1.1/tcp/")
+        assert failed.reason
 
 
 @pytest.mark.parametrize("nat", Nat)
 async def test_who_is_behind_nat_dials_who_is_not(internet: Internet, nat: Nat) -> None:
     """B needs no hole when A can be dialled: the roles are then as always."""
     home = internet.home("5.5.1.1", nat)
-    async with replaced(internet, internet.host("5.5.2.1"), home.member()) as links:
-        assert links == ([(CIRCUIT, True), (DIRECT, False)], [(CIRCUIT, False), (DIRECT, True)])
+    async with replaced(internet, internet.host("5.5.2.1"), home.member()) as outcome:
+        assert outcome.links == ([(CIRCUIT, True), (DIRECT, False)], [(CIRCUIT, False), (DIRECT, True)])
+        (dialled,) = outcome.of_b
+        assert isinstance(dialled, HolePunched)
+        assert (dialled.address, dialled.rounds) == ("/ip4/5.5.2.1/tcp/4001", 0)
 
 
 @pytest.mark.parametrize("nat", Nat)
 async def test_a_dials_out_of_any_nat_where_b_is_open(internet: Internet, nat: Nat) -> None:
     home = internet.home("5.5.1.1", nat)
-    async with replaced(internet, home.member(), internet.host("5.5.2.1")) as links:
-        assert links == AS_AGREED
+    async with replaced(internet, home.member(), internet.host("5.5.2.1")) as outcome:
+        assert outcome.links == AS_AGREED

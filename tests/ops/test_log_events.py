@@ -10,6 +10,8 @@ from bethrou.events import (
     DialFailed,
     Event,
     ExitChanged,
+    HolePunched,
+    HolePunchFailed,
     LinkClosed,
     LinkOpened,
     RelayLost,
@@ -234,3 +236,46 @@ def test_a_relay_that_stays_away_is_told_once_and_then_rarely() -> None:
     (line,) = lines.tell(RelayReserved(PEER, ("/ip4/192.0.2.1/tcp/1",)))
     assert line["addresses"] == "/ip4/192.0.2.1/tcp/1"
     assert [line["event"] for line in lines.tell(away)] == ["not reachable through relay"]
+
+
+def test_a_pair_that_can_never_punch_is_told_of_once_in_an_hour() -> None:
+    failed = HolePunchFailed(
+        PEER, "/ip4/192.0.2.7/tcp/4001", 3, "/ip4/192.0.2.7/tcp/4001: no connection", 30.0123
+    )
+    lines = Lines()
+    assert lines.tell(failed) == [
+        {
+            "level": "info",
+            "event": "no direct way, the relay goes on serving",
+            "exit": PEER[-8:],
+            "rounds": 3,
+            "reason": "/ip4/192.0.2.7/tcp/4001: no connection",
+            "seconds": 30.012,
+        }
+    ]
+    assert [lines.tell(failed, after=60.0) for _ in range(59)] == [[]] * 59
+    assert len(lines.tell(failed, after=60.0)) == 1
+    assert len(lines.tell(HolePunchFailed(OTHER, "", 1, "refused", 1.0))) == 1
+
+
+def test_where_nothing_was_tried_nothing_is_told() -> None:
+    untried = HolePunchFailed(PEER, "", 0, "no peer sees a port of this host at a public address", 0.0)
+    assert Lines().tell(untried) == []
+    assert [line["level"] for line in Lines(level=LogLevel.DEBUG).tell(untried)] == ["debug"]
+
+
+def test_a_hole_is_told_of_and_makes_the_next_failure_news() -> None:
+    failed = HolePunchFailed(PEER, "", 1, "refused", 1.0)
+    lines = Lines(NODE_WORDS)
+    lines.tell(failed)
+    assert lines.tell(HolePunched(PEER, "/ip4/192.0.2.7/tcp/4001", 2, 0.4)) == [
+        {
+            "level": "info",
+            "event": "direct way found",
+            "member": PEER[-8:],
+            "address": "/ip4/192.0.2.7/tcp/4001",
+            "rounds": 2,
+            "seconds": 0.4,
+        }
+    ]
+    assert len(lines.tell(failed, after=1.0)) == 1

@@ -87,7 +87,7 @@ class RunningNode:
         self._keeper = RelayKeeper(loop, self.host, config.connect_relay, emit, rng, time.time)
         if config.connect_relay:
             self._keeper.start()
-        self._dcutr = Dcutr(self.host, time.perf_counter)
+        self._dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
         self.autonat = Autonat(self.host, os.urandom, rng)
         """Finds out where this node can be reached."""
         self._autonat_server = AutonatServer(self.host, rng, time.perf_counter)
@@ -147,7 +147,8 @@ class RunningNode:
         self._state.close()
         await self.discovery.close()
         await self._keeper.close()
-        await self._dcutr.close()
+        if self._dcutr is not None:
+            await self._dcutr.close()
         await self.autonat.close()
         await self._autonat_server.close()
         for service in self._services:

@@ -190,6 +190,16 @@ def start(
             show_default=False,
         ),
     ] = False,
+    no_punch: Annotated[
+        bool,
+        typer.Option(
+            "--no-punch",
+            metavar=" ",
+            help="Open no direct ways through NATs in place of relays.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = False,
     relay_reservations: Annotated[
         int | None,
         typer.Option(
@@ -278,6 +288,7 @@ def start(
         "connect_relay": [address for address in connect_relay or () if address],
         "relay_mode": relay_mode or None,
         "no_exit": no_exit or None,
+        "punch": False if no_punch else None,
         "relay_reservations": relay_reservations,
         "relay_circuits": relay_circuits,
         "relay_circuits_per_peer": relay_circuits_per_peer,

@@ -283,6 +283,8 @@ class NodeConfig(Block):
     """Whether this node relays for other members; the `relay_...` fields say how much."""
     no_exit: bool = False
     """Whether this node carries no requests: it is a relay and nothing else."""
+    punch: bool = True
+    """Replace links through relays by direct ones also behind NAT (option `--no-punch`: do not)."""
     relay_reservations: int = Field(default=2048, ge=1, le=65536)
     relay_circuits: int = Field(default=4096, ge=1, le=65536)
     relay_circuits_per_peer: int = Field(default=1024, ge=1, le=65536)

@@ -15,9 +15,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from bethrou.errors import BethrouError, DecodeError
+from bethrou.errors import BethrouError, DecodeError, DialError, UnsupportedProtocol
+from bethrou.events import Emit, HolePunched, HolePunchFailed
 from bethrou.net.addresses import is_plain_tcp
+from bethrou.net.circuits import direct_link
 from bethrou.net.host import Host
 from bethrou.net.link import CIRCUIT, DIRECT, Link
 from bethrou.net.punch import MAX_ADDRESSES, punch
@@ -41,19 +44,40 @@ CONVERSATION_TIMEOUT = 10.0
 MAX_PUNCHES = 16
 """Peers with which holes are punched at a time. Others keep their circuit."""
 
+NO_ADDRESS = "no peer sees a port of this host at a public address"
+_TAKES_NO_PART = "the peer takes no part: nobody sees it at a public address, or its hole punching is off"
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What is done to get one direct link, as far as it has got."""
+
+    peer: PeerId
+    started: float
+    """In the loop's seconds."""
+    rounds: int = 0
+    address: str = ""
+    reason: str = ""
+    """Of the last failure."""
+
 
 class Dcutr:
-    """Gets rid of circuits, in both roles, for as long as it lives.
+    """Gets rid of circuits, in both roles, for as long as it lives, and tells `emit` of each attempt's outcome.
 
     `clock` gives seconds of a fine resolution, for the round trip. `public` says which addresses are worth telling and
     may be dialled.
     """
 
     def __init__(
-        self, host: Host, clock: Callable[[], float], public: Callable[[Multiaddr], bool] = is_public
+        self,
+        host: Host,
+        clock: Callable[[], float],
+        emit: Emit,
+        public: Callable[[Multiaddr], bool] = is_public,
     ) -> None:
         self._host = host
         self._clock = clock
+        self._emit = emit
         self._public = public
         self._tasks = Tasks(host.loop)
         self._busy: set[PeerId] = set()
@@ -112,39 +136,64 @@ class Dcutr:
         self._busy.add(peer)
         return True
 
+    def _attempt(self, peer: PeerId) -> _Attempt:
+        return _Attempt(peer, self._host.loop.time())
+
+    def _tell(self, attempt: _Attempt) -> None:
+        """An attempt has ended: with a direct link, or without one."""
+        seconds = self._host.loop.time() - attempt.started
+        link = direct_link(self._host.links, attempt.peer)
+        peer = str(attempt.peer)
+        if link is not None:
+            self._emit(HolePunched(peer, str(link.remote), attempt.rounds, seconds))
+        else:
+            self._emit(HolePunchFailed(peer, attempt.address, attempt.rounds, attempt.reason, seconds))
+
     # -- B: we accepted the circuit -----------------------------------------------------------------------------------
 
     async def _replace(self, circuit: Link) -> None:
         peer = circuit.peer_id
         statement = await self._host.statement_of(circuit)
-        if not self._begin(peer):
+        if self._has_direct(peer) or not self._begin(peer):
             return
+        attempt = self._attempt(peer)
         try:
             listed = believable_addresses(statement, peer) if statement is not None else ()
-            if await self._dial(peer, self._worth_dialling(listed)):
-                return
-            for _ in range(MAX_ROUNDS):
-                if self._has_direct(peer) or not self.own_addresses or await self._ask(circuit):
-                    return
-        except (BethrouError, TimeoutError):
-            return  # the peer does not take part, or not by the rules; the circuit serves as before
+            await self._dial(attempt, self._worth_dialling(listed))
+            await self._ask(attempt, circuit)
+        except UnsupportedProtocol:
+            attempt.reason = _TAKES_NO_PART
+        except (BethrouError, TimeoutError) as error:
+            attempt.reason = _why(error)  # not by the rules; the circuit serves as before
         finally:
             self._busy.discard(peer)
+        if circuit.alive:
+            self._tell(attempt)
 
-    async def _dial(self, peer: PeerId, addresses: list[Multiaddr]) -> bool:
+    async def _dial(self, attempt: _Attempt, addresses: list[Multiaddr]) -> None:
         """Try without holes: the peer may be reachable, and have used the relay because we are not."""
-        if addresses and not self._has_direct(peer):
-            try:
-                await self._host.dial(peer, addresses)
-            except BethrouError:
-                return False
-        return self._has_direct(peer)
+        if not addresses:
+            return
+        attempt.address = str(addresses[0])
+        try:
+            await self._host.dial(attempt.peer, addresses)
+        except BethrouError as error:
+            attempt.reason = str(error)
 
-    async def _ask(self, circuit: Link) -> bool:
-        """One round; whether it led to a direct link. Raises if the peer breaks off or breaks the rules."""
-        theirs, round_trip = await self._agree(circuit)
-        await asyncio.sleep(round_trip / 2)  # the time that SYNC takes (spec): A connects when it comes
-        return await punch(self._host, circuit.peer_id, theirs, initiator=False) is not None
+    async def _ask(self, attempt: _Attempt, circuit: Link) -> None:
+        """Up to `MAX_ROUNDS` rounds until there is a direct link. Raises if the peer breaks off or breaks the rules."""
+        while attempt.rounds < MAX_ROUNDS and not self._has_direct(attempt.peer):
+            if not self.own_addresses:
+                attempt.reason = attempt.reason or NO_ADDRESS
+                return
+            theirs, round_trip = await self._agree(circuit)
+            attempt.rounds += 1
+            attempt.address = str(theirs[0])
+            await asyncio.sleep(round_trip / 2)  # the time that SYNC takes (spec): A connects when it comes
+            try:
+                await punch(self._host, circuit.peer_id, theirs, initiator=False)
+            except DialError as error:
+                attempt.reason = str(error)
 
     async def _agree(self, circuit: Link) -> tuple[list[Multiaddr], float]:
         """Exchange addresses and say SYNC: the peer's addresses, and the round trip in seconds."""
@@ -187,20 +236,40 @@ class Dcutr:
         self._tasks.start(self._take_part(link, stream, reader), f"hole to {link.peer_id.short}")
 
     async def _take_part(self, link: Link, stream: YamuxStream, reader: ByteReader) -> None:
+        attempt = self._attempt(link.peer_id)
         try:
-            try:
-                async with asyncio.timeout(CONVERSATION_TIMEOUT):
-                    theirs = await self._read_connect(reader)
-                    stream.write(_connect(self.own_addresses))
-                    dcutr.decode(await reader.read_prefixed(dcutr.MAX_MESSAGE), Kind.SYNC)
-            except (BethrouError, TimeoutError):
-                stream.abort()
-                return
-            stream.close()
+            theirs = await self._agree_as_asked(stream, reader)
+            attempt.rounds = self._rounds[link]
+            attempt.address = str(theirs[0])
             await punch(self._host, link.peer_id, theirs, initiator=True)
+        except (BethrouError, TimeoutError) as error:
+            attempt.reason = _why(error)
         finally:
             self._busy.discard(link.peer_id)
+        if link.alive:
+            self._tell(attempt)
+
+    async def _agree_as_asked(self, stream: YamuxStream, reader: ByteReader) -> list[Multiaddr]:
+        """Exchange addresses and wait for SYNC: the peer's addresses. Raises if it breaks off or breaks the rules."""
+        agreed = False
+        try:
+            async with asyncio.timeout(CONVERSATION_TIMEOUT):
+                theirs = await self._read_connect(reader)
+                stream.write(_connect(self.own_addresses))
+                dcutr.decode(await reader.read_prefixed(dcutr.MAX_MESSAGE), Kind.SYNC)
+            agreed = True
+        finally:
+            if not agreed:
+                stream.abort()
+        stream.close()
+        return theirs
 
 
 def _connect(addresses: list[Multiaddr]) -> bytes:
     return length_prefixed(dcutr.connect(addresses).encode())
+
+
+def _why(error: BethrouError | TimeoutError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the peer did not agree on a moment within {CONVERSATION_TIMEOUT:.0f} s"
+    return str(error)

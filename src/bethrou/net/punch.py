@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from bethrou.errors import BethrouError
+from bethrou.errors import BethrouError, DialError
 from bethrou.net.dialer import connect_beside
 from bethrou.net.host import Host
 from bethrou.net.link import DIRECT, Link
@@ -29,9 +29,11 @@ LATE = 2.0
 MAX_ADDRESSES = 8
 """Addresses of the peer that are dialled in one attempt. They are the peer's choice, so that they are few."""
 
+_NOTHING = "no connection came about"
 
-async def punch(host: Host, peer: PeerId, addresses: Sequence[Multiaddr], *, initiator: bool) -> Link | None:
-    """Try to get a direct link to `peer` at `addresses`; None if none came about in time. More than one may."""
+
+async def punch(host: Host, peer: PeerId, addresses: Sequence[Multiaddr], *, initiator: bool) -> Link:
+    """A direct link to `peer` at `addresses`. More than one may come about. Raises `DialError` if none does in time."""
     addresses = addresses[:MAX_ADDRESSES]
     arrived: asyncio.Future[Link] = host.loop.create_future()
 
@@ -42,15 +44,17 @@ async def punch(host: Host, peer: PeerId, addresses: Sequence[Multiaddr], *, ini
     reversal = host.reversals.towards(peer, addresses) if initiator else contextlib.nullcontext()
     stop_observing = host.observe_links(up, lambda link, reason: None)
     tasks = Tasks(host.loop)
+    failures: dict[Multiaddr, str] = {}
     try:
         with reversal:
             dials = {
-                tasks.start(_dial(host, peer, address, initiator), f"punch {address}")
+                tasks.start(_dial(host, peer, address, initiator, failures), f"punch {address}")
                 for address in addresses
             }
             return await _first(arrived, dials, host.loop)
     except TimeoutError:
-        return None
+        reasons = [failures.get(address, f"{address}: {_NOTHING}") for address in addresses]
+        raise DialError("; ".join(reasons)) from None
     finally:
         stop_observing()
         await tasks.close()
@@ -67,11 +71,20 @@ async def _first(
         return await arrived
 
 
-async def _dial(host: Host, peer: PeerId, address: Multiaddr, initiator: bool) -> None:
-    """Connect, and make a link of what comes about. Failing is the usual outcome, and no news."""
+async def _dial(
+    host: Host, peer: PeerId, address: Multiaddr, initiator: bool, failures: dict[Multiaddr, str]
+) -> None:
+    """Connect, and make a link of what comes about. Failing is the usual outcome; why goes to `failures`."""
     listening = host.listening.socket_for(address)
     if listening is None:
+        failures[address] = f"{address}: no port on which this host listens leads there"
         return
-    with contextlib.suppress(BethrouError):
+    try:
         transport = await connect_beside(host.loop, address, listening, PUNCH_TIMEOUT)
+    except BethrouError as error:  # it names the address
+        failures[address] = str(error)
+        return
+    try:
         await host.adopt(transport, address, peer, initiator=initiator)
+    except BethrouError as error:
+        failures[address] = f"{address}: {error}"

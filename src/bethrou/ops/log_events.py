@@ -17,6 +17,8 @@ from bethrou.events import (
     DialFailed,
     Event,
     ExitChanged,
+    HolePunched,
+    HolePunchFailed,
     LinkClosed,
     LinkOpened,
     RelayLost,
@@ -35,6 +37,9 @@ NEWS_AFTER = 10.0
 
 MAX_AWAY = 10_000
 """Peers that are away and of whom it is known what was said; then the one first spoken of is forgotten."""
+
+HOLE_NEWS_AFTER = 3600.0
+"""Seconds after which it is said again that no hole can be punched to a peer: whoever cannot now seldom can later."""
 
 STRANGERS_AT_ONCE = 20
 """Lines about strangers that may come at a time; they come back at one in `STRANGER_INTERVAL` seconds."""
@@ -77,6 +82,8 @@ class EventLog:
         self._hide = hide_destinations
         self._away: dict[str, _Said] = {}
         self._short: dict[str, _Said] = {}
+        self._unpunched: dict[str, float] = {}
+        """When it was last said of a peer that no hole leads to it; at most `MAX_AWAY` of them."""
         self._strangers: dict[str, _Allowance] = {}
         self._writers: dict[type[Event], Callable[[Any], None]] = {
             RequestEnded: self._request_ended,
@@ -90,6 +97,8 @@ class EventLog:
             RelayReserved: self._relay_reserved,
             RelayLost: self._relay_lost,
             CircuitEnded: self._circuit_ended,
+            HolePunched: self._hole_punched,
+            HolePunchFailed: self._hole_punch_failed,
         }
 
     def __call__(self, event: Event) -> None:
@@ -212,6 +221,34 @@ class EventLog:
             received=event.received,
             seconds=round(event.seconds, 3),
             **fields,
+        )
+
+    def _hole_punched(self, event: HolePunched) -> None:
+        self._unpunched.pop(event.peer, None)
+        self._log.info(
+            "direct way found",
+            **{self._words.peer: event.peer[-_PEER_END:]},
+            address=event.address,
+            rounds=event.rounds,
+            seconds=round(event.seconds, 3),
+        )
+
+    def _hole_punch_failed(self, event: HolePunchFailed) -> None:
+        said, now = self._unpunched.get(event.peer), self._clock()
+        # where nothing was tried there is nothing new: a network without public addresses is as good
+        news = event.rounds > 0 and (said is None or now - said >= HOLE_NEWS_AFTER)
+        if news:
+            self._unpunched.pop(event.peer, None)
+            self._unpunched[event.peer] = now
+            if len(self._unpunched) > MAX_AWAY:
+                del self._unpunched[next(iter(self._unpunched))]
+        write = self._log.info if news else self._log.debug
+        write(
+            "no direct way, the relay goes on serving",
+            **{self._words.peer: event.peer[-_PEER_END:]},
+            rounds=event.rounds,
+            reason=_cut(event.reason),
+            seconds=round(event.seconds, 3),
         )
 
 
