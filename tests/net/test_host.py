@@ -7,8 +7,8 @@ import pytest
 
 from bethrou.errors import StreamReset
 from bethrou.net import identify
-from bethrou.net.host import MAX_PUSHES
 from bethrou.net.interfaces import MAX_AGE
+from bethrou.net.introductions import MAX_PUSHES
 from bethrou.net.negotiation import propose
 from bethrou.net.ping import MAX_STREAMS
 from bethrou.net.ping import PROTOCOL_ID as PING

@@ -8,24 +8,23 @@ the stream's protocol before it returns.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bethrou.errors import AddressError, BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
 from bethrou.net import identify
+from bethrou.net.access import Access
 from bethrou.net.addresses import is_loopback, remote_multiaddr, tcp_endpoint
 from bethrou.net.buffers import Buffers
 from bethrou.net.circuits import Circuits
 from bethrou.net.dialer import connect, race
 from bethrou.net.interfaces import OwnAddresses
+from bethrou.net.introductions import Introductions
 from bethrou.net.link import CIRCUIT, DIRECT, Link, Upgraded
 from bethrou.net.listening import Listening
 from bethrou.net.negotiation import (
-    NEGOTIATION_FAILED,
     InboundNegotiation,
     OutboundNegotiation,
     propose,
@@ -60,9 +59,6 @@ MAX_NEGOTIATIONS = 4096
 the usual stream says it with its first frame, so that a peer that opens them by the thousand harms only itself."""
 
 _STOPPING = "this host is stopping"
-
-MAX_PUSHES = 8
-"""Identify pushes of one link that are read at once; honest peers send one after the other."""
 
 Handler = Callable[[Link, YamuxStream, bytes], None]
 """Takes a stream whose protocol is agreed on, and the bytes that came behind the proposal."""
@@ -121,10 +117,8 @@ class Host:
         """Who is told of links that come and go."""
         self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
         self._handlers: dict[str, Handler] = {}
-        self._introductions: dict[Link, asyncio.Future[None]] = {}
-        """Done as soon as the peer has said what it is, or it is clear that it will not."""
-        self._pushes: Counter[Link] = Counter()
-        """Identify pushes that are being read."""
+        self.access: Access | None = None
+        """Who may do what here; None: every holder of the network key everything."""
         self.listening = Listening(loop, self._accepted, config.events.shortage)
         """Its listening sockets."""
         self._handshakes = 0
@@ -137,13 +131,14 @@ class Host:
         self._reservations: dict[PeerId, tuple[Multiaddr, ...]] = {}
         """Where we can be reached through relays, by relay."""
         self._tasks = Tasks(loop)
+        self._introductions = Introductions(self._tasks, self.statement, self._peer_said)
         self._negotiations = TimeoutQueue(loop, NEGOTIATION_TIMEOUT)
         self._closing = False
         self._unflushed: set[Link] = set()
         """Links whose transport is there, also those that are closed but have bytes to send."""
         self.handle(PING, PingService().serve)
-        self.handle(identify.PROTOCOL_ID, self._serve_identify)
-        self.handle(identify.PUSH_PROTOCOL_ID, self._serve_push)
+        self.handle(identify.PROTOCOL_ID, self._introductions.serve)
+        self.handle(identify.PUSH_PROTOCOL_ID, self._introductions.serve_push)
 
     # -- setting up -------------------------------------------------------------------------------------------------
 
@@ -158,9 +153,13 @@ class Host:
             self._tell_peers()
 
     def _tell_peers(self) -> None:
-        for links in self.links.values():
-            for link in links:
-                self._tasks.start(self._push_identify(link), f"identify push {link.peer_id.short}")
+        for peer in self.links:
+            self.introduce_to(peer)
+
+    def introduce_to(self, peer: PeerId) -> None:
+        """Tell `peer` anew what we are: there is something new in it."""
+        for link in self.links.get(peer, []):
+            self._introductions.push(link)
 
     def observe_links(
         self, up: Callable[[Link], None], down: Callable[[Link, Exception], None]
@@ -233,18 +232,19 @@ class Host:
     # -- links and streams ------------------------------------------------------------------------------------------
 
     async def dial(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> Link:
-        """A new link to `peer`. Raises `DialError` with the reason for each address."""
+        """A new link to `peer`. Raises `DialError` with the reason for each address, or why it is not let in."""
         if peer == self.peer_id:
             raise DialError("this is our own peer ID")
-        return await race(
+        link = await race(
             addresses, lambda address: self._dial_address(peer, address), lambda link: link.close()
         )
+        if self.access is not None:
+            await self.access.check_dialled(link)
+        return link
 
     async def statement_of(self, link: Link) -> Identify | None:
         """Wait for what the peer says of itself (identify or push); None when it would not say."""
-        introduction = self._introductions.get(link)
-        if introduction is not None:
-            await asyncio.shield(introduction)
+        await self._introductions.wait(link)
         return link.statement
 
     async def open(self, link: Link, protocols: Sequence[str], first: bytes = b"") -> OutboundNegotiation:
@@ -395,8 +395,7 @@ class Host:
             path=path,
         )
         self.links.setdefault(link.peer_id, []).append(link)
-        self._introductions[link] = self.loop.create_future()
-        self._tasks.start(self._identify(link), f"identify {link.peer_id.short}")
+        self._introductions.begin(link)
         link.closed.add_done_callback(lambda done: self._remove(link, done.result()))
         self._unflushed.add(link)
         link.flushed.add_done_callback(lambda done: self._unflushed.discard(link))
@@ -413,8 +412,7 @@ class Host:
             self.links.pop(link.peer_id, None)
             self.observed.forget(link.peer_id)
             self.mapped.forget(link.peer_id)
-        self._introduced(link)
-        del self._introductions[link]
+        self._introductions.end(link)
         for _, down in list(self._observers.values()):
             down(link, reason)
 
@@ -426,31 +424,25 @@ class Host:
         stream.set_protocol(
             InboundNegotiation(
                 stream,
-                self._handlers.__contains__,
+                self._offered_to(link.peer_id),
                 lambda protocol, surplus: self._handlers[protocol](link, stream, surplus),
                 self._negotiations,
             )
         )
 
+    def _offered_to(self, peer: PeerId) -> Callable[[str], bool]:
+        """Whether we answer a protocol when `peer` asks for it."""
+        access = self.access
+        if access is None:
+            return self._handlers.__contains__
+        return lambda protocol: protocol in self._handlers and access.permits(peer, protocol)
+
     # -- identify ---------------------------------------------------------------------------------------------------
 
-    async def _identify(self, link: Link) -> None:
-        try:
-            statement = await identify.ask(link)
-            if statement is not None:
-                link.statement = link.statement or statement  # what was pushed meanwhile is newer
-                self.observed.note(link.peer_id, statement.observed_addr)
-                if self.listening.has(link.local):
-                    self.mapped.note(link.peer_id, statement.observed_addr)
-        except BethrouError:
-            return  # the link is gone, or has no room for another stream
-        finally:
-            self._introduced(link)
-
-    def _introduced(self, link: Link) -> None:
-        introduction = self._introductions.get(link)
-        if introduction is not None and not introduction.done():
-            introduction.set_result(None)
+    def _peer_said(self, link: Link, statement: Identify) -> None:
+        self.observed.note(link.peer_id, statement.observed_addr)
+        if self.listening.has(link.local):
+            self.mapped.note(link.peer_id, statement.observed_addr)
 
     def statement(self, link: Link) -> Identify:
         """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""
@@ -461,40 +453,9 @@ class Host:
         return Identify(
             public_key=self._config.identity.public_key,
             listen_addrs=tuple(addresses),
-            protocols=tuple(sorted(self._handlers)),
+            protocols=tuple(sorted(filter(self._offered_to(link.peer_id), self._handlers))),
             observed_addr=link.remote,
             protocol_version="ipfs/0.1.0",
             agent_version=self._config.agent,
             signed_peer_record=record.seal(self._config.identity) if record else None,
         )
-
-    def _serve_identify(self, link: Link, stream: YamuxStream, _surplus: bytes) -> None:
-        identify.answer(stream, self.statement(link))
-
-    def _serve_push(self, link: Link, stream: YamuxStream, surplus: bytes) -> None:
-        if self._pushes[link] >= MAX_PUSHES:
-            stream.reset(RESOURCE_LIMIT)
-            return
-        self._pushes[link] += 1
-        reader = ByteReader(stream, surplus)
-        stream.set_protocol(reader)
-        self._tasks.start(self._take_push(link, stream, reader), f"identify pushed {link.peer_id.short}")
-
-    async def _take_push(self, link: Link, stream: YamuxStream, reader: ByteReader) -> None:
-        try:
-            async with asyncio.timeout(identify.TIMEOUT):
-                statement = await identify.read_statement(reader)
-        except (BethrouError, TimeoutError):
-            stream.reset(NEGOTIATION_FAILED)
-            return
-        finally:
-            self._pushes[link] -= 1
-            if not self._pushes[link]:
-                del self._pushes[link]
-        stream.close()
-        link.statement = statement
-        self._introduced(link)
-
-    async def _push_identify(self, link: Link) -> None:
-        with contextlib.suppress(LinkLost):
-            await identify.push(link, self.statement(link))
