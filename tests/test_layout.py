@@ -15,6 +15,7 @@ ALLOWED = {
     "discovery": {"discovery", "net", "wire"},
     "ops": {"ops"},
     "config": {"wire"},
+    "api": {"api", "assembly", "proxy", "wire", "net"},
     "assembly": {"assembly", "proxy", "discovery", "net", "wire", "ops"},
     "cli": {"cli", "assembly", "proxy", "discovery", "net", "wire", "ops"},
     "atomic_file": set(),

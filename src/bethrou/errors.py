@@ -17,9 +17,11 @@
     - `LinkError`: the world failed, nobody broke a rule
         - `DialError`: no address of a peer led to a link
         - `LinkLost`: the link went away or fell silent
+        - `ConnectionCut`: a carried connection was cut off; a `ConnectionResetError`, too
         - `StreamReset`: a stream was ended at once; carries the RST code
         - `AccessRefused`: a server that was asked for help turns us away, and will until somebody changes something
     - `RequestError`: a proxied request was not carried out; carries a `Failure`
+        - `NotConnected`: what a program that embeds the client gets of it; a `ConnectionError`, too
         - `NoAnswer`: the exit had not answered when our time was up, nor said that its own was
     - `ControlError`: a running program could not be asked through its control socket
         - `NotRunning`: there is none; the command ends with status 3
@@ -105,6 +107,10 @@ class LinkLost(LinkError):
     """The link to a peer went away or fell silent."""
 
 
+class ConnectionCut(LinkError, ConnectionResetError):
+    """A connection that an exit carried was cut off: what came is not all."""
+
+
 class StreamReset(LinkError):
     """A stream was ended at once by either side. `code` is the RST code (0 = no reason given)."""
 
@@ -149,6 +155,10 @@ class RequestError(BethrouError):
         super().__init__(message)
         self.failure = failure
         self.exit = exit
+
+
+class NotConnected(RequestError, ConnectionError):
+    """A connection was not made, in a program that embeds the client and treats it as any other network."""
 
 
 class NoAnswer(RequestError):

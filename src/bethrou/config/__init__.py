@@ -1,7 +1,7 @@
 """The configuration: read once, checked, frozen, passed in. Nothing here reads the environment."""
 
 from bethrou.config.fields import LogFormat, LogLevel, StickyBy, Strategy
-from bethrou.config.load import load_client_config, load_node_config, node_config
+from bethrou.config.load import client_config, load_client_config, load_node_config, node_config
 from bethrou.config.models import (
     ClientConfig,
     DiscoveryConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "StickyBy",
     "Strategy",
     "Use",
+    "client_config",
     "load_client_config",
     "load_node_config",
     "node_config",

@@ -44,6 +44,11 @@ def load_client_config(path: str | Path, options: Mapping[str, Any] | None = Non
     return check(ClientConfig, _overlaid(data, given), f"{name}: ")
 
 
+def client_config(data: Mapping[str, Any]) -> ClientConfig:
+    """Check the keys of a client.yaml that is no file. Raises ConfigError."""
+    return check(ClientConfig, data, "")
+
+
 def load_node_config(path: str | Path | None, options: Mapping[str, Any]) -> NodeConfig:
     """Read and check node.yaml, if there is one; `options` (keys as the fields of NodeConfig) take the place of what it
     says. Raises ConfigError naming the file or the option.
