@@ -43,3 +43,10 @@ def delay(seconds: float | None) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 exit`, `2 exits`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def circuit_limits(seconds: int, each_way: int) -> str:
+    """What a relay lets a circuit do: `2 min, 10 MB each way`; 0 means that there is no limit."""
+    parts = [duration(seconds)] if seconds else []
+    parts += [f"{size(each_way)} each way"] if each_way else []
+    return ", ".join(parts) or "no limits"

@@ -47,6 +47,8 @@ class ExitSnapshot:
     """Requests of this client that it carries."""
     load: LoadSnapshot | None
     agent: str = ""
+    protocols: tuple[str, ...] = ()
+    """What it says that it speaks; none without a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,122 @@ class AddressReachability:
     denied: int
     """Peers that tried in vain."""
     asked: int
+    confirmed_by: tuple[str, ...] = ()
+    """Their peer IDs, and below those of the others."""
+    denied_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RelayingSnapshot:
+    """What a relay carries for members, and what it may. Of limits that can be 0, that means that there is none."""
+
+    reservations: int
+    """Nodes that can be reached through it."""
+    circuits: int
+    relayed: int
+    """Bytes in both directions since its start."""
+    max_reservations: int
+    max_circuits: int
+    max_circuits_per_peer: int
+    rate: int
+    """Bytes a second of all circuits together."""
+    circuit_rate: int
+    """Bytes a second of one."""
+    duration: int
+    """Seconds that a circuit may last."""
+    data: int
+    """Bytes each way of a circuit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySnapshot:
+    """A relay through which a node is reached, or wants to be, or over which a client has a circuit."""
+
+    id: str
+    reserved: bool
+    """Whether it brings circuits to us."""
+    reason: str
+    """Why not, for people; "" when it does, or when nothing is known yet."""
+    addresses: tuple[str, ...]
+    """Where we are through it."""
+    expires_in: float | None
+    """Seconds that the reservation is good for if it is not renewed, by the relay's clock."""
+    retry_in: float | None
+    """Seconds until it is asked again."""
+    duration: int = 0
+    """Seconds that it lets a circuit last; 0: no limit, or it has told none."""
+    data: int = 0
+    """Bytes that it lets a circuit carry each way; 0: no limit, or it has told none."""
+
+
+@dataclass(frozen=True, slots=True)
+class NatSnapshot:
+    """What is between this program and the Internet, as its peers see it."""
+
+    kind: str
+    """none; endpoint-independent: holes can be punched; symmetric: they cannot; or unknown."""
+    seen_at: tuple[str, ...]
+    """Where peers see the port of ours that most of them see."""
+    observers: int
+    """From how many IP addresses it was seen."""
+    keeps_port: bool = False
+    """Whether the outside port is our own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSnapshot:
+    """What a peer's clock says."""
+
+    peer: str
+    offset: float
+    """Seconds that it is before ours; negative: ours is before it."""
+    uncertainty: float
+    """Seconds, to either side."""
+
+
+@dataclass(frozen=True, slots=True)
+class PunchSnapshot:
+    """What came of the last attempt to get a direct link to a peer in the place of a circuit."""
+
+    peer: str
+    ok: bool
+    address: str
+    rounds: int
+    reason: str
+    since: float
+    """Seconds ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaySnapshot:
+    """A peer to which there are circuits only."""
+
+    peer: str
+    listed: tuple[str, ...]
+    """Public addresses at which it says that it can be reached."""
+    punches: bool
+    """Whether it says that it takes part in hole punching."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReachabilitySnapshot:
+    """How others reach this program, and what stands in the way of reaching them."""
+
+    addresses: tuple[AddressReachability, ...]
+    """What the last check of public addresses found."""
+    checked: float | None
+    """Seconds since that check."""
+    own: tuple[str, ...]
+    """Every address at which it may be reached, private ones and those through relays included."""
+    nat: NatSnapshot
+    clocks: tuple[ClockSnapshot, ...]
+    punching: bool
+    """Whether it punches holes at all."""
+    punchable: tuple[str, ...]
+    """What it tells peers for that."""
+    punches: tuple[PunchSnapshot, ...]
+    ways: tuple[WaySnapshot, ...]
+    relays: tuple[RelaySnapshot, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +259,20 @@ class StatusSnapshot:
     members: tuple[MemberSnapshot, ...] = ()
     """A node's members; a client lists none."""
     sources: tuple[SourceSnapshot, ...] = ()
+    relaying: RelayingSnapshot | None = None
+    """What a node relays; None: it is no relay."""
+    relays: tuple[RelaySnapshot, ...] = ()
+    """Through which a node is reached, or is to be."""
+    reachability: tuple[AddressReachability, ...] = ()
+    """What the last check of a node's public addresses found."""
+    checked: float | None = None
+    """Seconds since that check; None: there was none yet."""
+    config: str = ""
+    """Its configuration file, or "" (as the paths below, absolute)."""
+    key: str = ""
+    """The network key's file."""
+    identity: str = ""
+    """A node's private key's file."""
 
 
 @dataclass(frozen=True, slots=True)

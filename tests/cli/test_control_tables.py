@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from bethrou.cli.control_commands import event_line
 from bethrou.cli.control_tables import MAX_ROWS, Screen, serves, summary
 from bethrou.quantities import counted, delay, duration, size
-from bethrou.snapshots import CandidateSnapshot, MemberSnapshot, StatusSnapshot, WhySnapshot
+from bethrou.snapshots import (
+    AddressReachability,
+    CandidateSnapshot,
+    MemberSnapshot,
+    RelayingSnapshot,
+    RelaySnapshot,
+    StatusSnapshot,
+    WhySnapshot,
+)
 from ops.controlled import CONNECTION, EXIT, PEER, STATUS, WHY
 
 Capture = pytest.CaptureFixture[str]
@@ -83,6 +91,44 @@ def test_the_status_of_a_node(capsys: Capture) -> None:
         "MEMBER    ADDRESS                   VIA       RTT  REQ   SENT  RECEIVED    FOR",
         "KdSAEgdU  /ip4/192.0.2.9/tcp/50123  direct  46 ms    4  10 MB     512 B  1 min",
         "HYdBfeSB  /ip4/192.0.2.9/tcp/50123  direct  46 ms    3  10 MB     512 B  1 min",
+    ]
+
+
+def test_the_status_of_a_relay(capsys: Capture) -> None:
+    relaying = RelayingSnapshot(3, 2, 12_345_678, 2048, 4096, 1024, 0, 0, 0, 0)
+    Screen().show_status(replace(NODE, relaying=relaying))
+    assert printed(capsys)[4:6] == [
+        "relaying 2 of 4096 circuits (no limits) for 3 of 2048 nodes, 12 MB so far",
+        "",
+    ]
+    Screen().show_status(
+        replace(NODE, relaying=replace(relaying, rate=10**7, circuit_rate=10**6, duration=120, data=10**8))
+    )
+    assert printed(capsys)[4:6] == [
+        "relaying 2 of 4096 circuits (2 min, 100 MB each way, 10 MB/s in all, 1.0 MB/s ",
+        "each) for 3 of 2048 nodes, 12 MB so far",
+    ]
+
+
+def test_the_status_of_a_node_behind_relays(capsys: Capture) -> None:
+    reserved = RelaySnapshot(PEER, True, "", ("/ip4/192.0.2.7/tcp/4000/p2p-circuit",), 3540.5, None, 120, 0)
+    refused = RelaySnapshot(OTHER, False, "the relay says: no more room", (), None, 25.0)
+    found = (
+        AddressReachability("/ip4/192.0.2.9/tcp/4000", "unreachable", 0, 2, 2),
+        AddressReachability("/ip4/192.0.2.9/tcp/4001", "reachable", 3, 0, 3),
+    )
+    Screen().show_status(
+        replace(NODE, members=(), relays=(reserved, refused), reachability=found, checked=61.0)
+    )
+    assert printed(capsys)[9:] == [
+        "",
+        "RELAY     STATE       EXPIRES  NOTE",
+        "HYdBfeSB  reserved  in 59 min  a circuit: 2 min",
+        "KdSAEgdU  waiting              the relay says: no more room; asked again in 25 s",
+        "",
+        "ADDRESS                  FROM OUTSIDE  YES  NO  ASKED    AGO",
+        "/ip4/192.0.2.9/tcp/4000  unreachable     0   2      2  1 min",
+        "/ip4/192.0.2.9/tcp/4001  reachable       3   0      3  1 min",
     ]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from bethrou.net.autonat import Autonat
@@ -139,4 +140,10 @@ async def a_stand(at: Multiaddr = ANYWHERE) -> AsyncIterator[Stand]:
 
 
 def result(stand: Stand, word: str, confirmed: int, denied: int, asked: int) -> tuple[AddressReachability]:
+    """What a check finds, `nameless`."""
     return (AddressReachability(str(stand.own[0]), word, confirmed, denied, asked),)
+
+
+def nameless(found: Sequence[AddressReachability]) -> tuple[AddressReachability, ...]:
+    """Without who said what."""
+    return tuple(replace(each, confirmed_by=(), denied_by=()) for each in found)

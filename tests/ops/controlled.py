@@ -25,6 +25,8 @@ from bethrou.snapshots import (
     ConnectionSnapshot,
     ExitSnapshot,
     LoadSnapshot,
+    NatSnapshot,
+    ReachabilitySnapshot,
     SourceSnapshot,
     StatusSnapshot,
     WhySnapshot,
@@ -70,6 +72,18 @@ WHY = WhySnapshot(
     "random",
     (CandidateSnapshot(PEER, "berlin", 1, "the only one that is up", 0.0123, "healthy"),),
 )
+REACHABILITY = ReachabilitySnapshot(
+    addresses=(),
+    checked=None,
+    own=("/ip4/192.0.2.9/tcp/4000",),
+    nat=NatSnapshot("unknown", (), 0),
+    clocks=(),
+    punching=True,
+    punchable=(),
+    punches=(),
+    ways=(),
+    relays=(),
+)
 OPENED = LinkOpened(PEER, "/ip4/192.0.2.7/tcp/4000", "direct", False)
 ENDED = RequestEnded("00112233445566aa", PEER, "example.com:443", "ok", "", 517, 4096, 0.5, "ann")
 
@@ -98,6 +112,10 @@ class Recorder:
         if not self.offers_why:
             raise NotOffered("a node chooses no exits")
         return WHY
+
+    async def reachability(self) -> ReachabilitySnapshot:
+        self.asked.append("reachability")
+        return REACHABILITY
 
     async def reload(self) -> Sequence[str]:
         self.asked.append("reload")

@@ -78,7 +78,8 @@ class ClientCore:
         self._watch = NetworkWatch(loop, self.pool.network_changed)
         if config.punch:
             self.host.listen(_ANY_PORT)
-        self._dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
+        self.dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
+        """Replaces circuits; None: it is not to."""
         self.autonat = Autonat(self.host, os.urandom, self.rng)
         """Finds out where this client can be reached."""
         self.pool.start()
@@ -98,8 +99,8 @@ class ClientCore:
             await self.direct.close()
         await self.discovery.close()
         await self.pool.close()
-        if self._dcutr is not None:
-            await self._dcutr.close()
+        if self.dcutr is not None:
+            await self.dcutr.close()
         await self.autonat.close()
         await self.host.close()
 

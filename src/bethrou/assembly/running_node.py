@@ -29,6 +29,7 @@ from bethrou.proxy.exit_state import PROTOCOL as STATE_PROTOCOL
 from bethrou.proxy.exit_state import StateService
 from bethrou.proxy.policy import Policy
 from bethrou.proxy.resolver import open_resolver
+from bethrou.snapshots import RelayingSnapshot
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.psk import NetworkKey
@@ -87,7 +88,8 @@ class RunningNode:
         self._keeper = RelayKeeper(loop, self.host, config.connect_relay, emit, rng, time.time)
         if config.connect_relay:
             self._keeper.start()
-        self._dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
+        self.dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
+        """Replaces circuits; None: it is not to."""
         self.autonat = Autonat(self.host, os.urandom, rng)
         """Finds out where this node can be reached."""
         self._autonat_server = AutonatServer(self.host, rng, time.perf_counter)
@@ -108,6 +110,11 @@ class RunningNode:
     def requests(self) -> Collection[Request]:
         """The requests being carried."""
         return self._exit.requests if self._exit is not None else ()
+
+    @property
+    def relaying(self) -> RelayingSnapshot | None:
+        """What it relays; None: it is no relay."""
+        return self._relay.snapshot() if self._relay is not None else None
 
     @property
     def _services(self) -> list[ExitNode | RelayService]:
@@ -147,8 +154,8 @@ class RunningNode:
         self._state.close()
         await self.discovery.close()
         await self._keeper.close()
-        if self._dcutr is not None:
-            await self._dcutr.close()
+        if self.dcutr is not None:
+            await self.dcutr.close()
         await self.autonat.close()
         await self._autonat_server.close()
         for service in self._services:

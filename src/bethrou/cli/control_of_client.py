@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from bethrou import __version__
+from bethrou.assembly.diagnosis import Diagnosis
 from bethrou.assembly.running_client import RunningClient
+from bethrou.cli.own_files import NO_FILES, OwnFiles
 from bethrou.config import Action, ClientConfig, HostPort
 from bethrou.errors import DecodeError, NotOffered, RequestError
 from bethrou.events import Emit
@@ -14,7 +17,14 @@ from bethrou.ops.event_feed import EventFeed
 from bethrou.proxy.exit import Exit
 from bethrou.proxy.plans import MAX_ATTEMPTS, Plan
 from bethrou.proxy.rules import Ruling
-from bethrou.snapshots import CandidateSnapshot, ConnectionSnapshot, ExitSnapshot, StatusSnapshot, WhySnapshot
+from bethrou.snapshots import (
+    CandidateSnapshot,
+    ConnectionSnapshot,
+    ExitSnapshot,
+    ReachabilitySnapshot,
+    StatusSnapshot,
+    WhySnapshot,
+)
 from bethrou.wire.destination import check_host, check_port, join_address
 from bethrou.wire.proxy_request import ProxyRequest
 from bethrou.wire.user_name import UserName
@@ -38,6 +48,7 @@ class ControlOfClient:
         feed: EventFeed,
         stop: Callable[[], None],
         read: Callable[[], ClientConfig] | None = None,
+        files: OwnFiles = NO_FILES,
     ) -> None:
         self._loop = loop
         self._client = client
@@ -47,6 +58,13 @@ class ControlOfClient:
         self._read = read
         self._one_at_a_time = asyncio.Lock()
         self._started = loop.time()
+        self._files = files
+        core = client.core
+        self._diagnosis = Diagnosis(core.host, core.autonat, core.dcutr, feed.subscribe, time.time_ns)
+
+    async def close(self) -> None:
+        """Find nothing out any more."""
+        await self._diagnosis.close()
 
     def status(self) -> StatusSnapshot:
         """What the client is and how it does."""
@@ -64,6 +82,8 @@ class ControlOfClient:
             exits=self._exits(),
             exits_known=len(client.core.pool.exits),
             sources=client.core.discovery.snapshots(),
+            config=self._files.config,
+            key=self._files.key,
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:
@@ -94,6 +114,10 @@ class ControlOfClient:
             candidates=self._candidates(plan, ruling),
             notes=tuple(notes),
         )
+
+    async def reachability(self) -> ReachabilitySnapshot:
+        """How the client is reached, and what stands in the way of direct links to exits."""
+        return await self._diagnosis.look()
 
     async def reload(self) -> Sequence[str]:
         """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""

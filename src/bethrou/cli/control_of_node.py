@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bethrou import __version__
+from bethrou.assembly.diagnosis import Diagnosis
 from bethrou.assembly.running_node import RunningNode
+from bethrou.cli.own_files import NO_FILES, OwnFiles
 from bethrou.config import NodeConfig
 from bethrou.errors import Failure, NotOffered, RequestError
 from bethrou.events import Emit, Event, LinkClosed, LinkOpened
 from bethrou.net.link import Link
 from bethrou.ops.event_feed import EventFeed
-from bethrou.snapshots import ConnectionSnapshot, MemberSnapshot, StatusSnapshot, WhySnapshot
+from bethrou.snapshots import (
+    ConnectionSnapshot,
+    MemberSnapshot,
+    ReachabilitySnapshot,
+    StatusSnapshot,
+    WhySnapshot,
+)
 from bethrou.wire.destination import join_address
+from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.peer_id import PeerId
 
 
 class ControlOfNode:
@@ -32,6 +43,7 @@ class ControlOfNode:
         feed: EventFeed,
         stop: Callable[[], None],
         read: Callable[[], NodeConfig] | None = None,
+        files: OwnFiles = NO_FILES,
     ) -> None:
         self._loop = loop
         self._node = node
@@ -41,9 +53,15 @@ class ControlOfNode:
         self._read = read
         self._one_at_a_time = asyncio.Lock()
         self._started = loop.time()
+        self._files = files
+        self._diagnosis = Diagnosis(node.host, node.autonat, node.dcutr, feed.subscribe, time.time_ns)
         self._since: dict[tuple[str, str], float] = {}
         """When each member's link came up, in the loop's seconds, by the member and its address."""
         feed.subscribe(self._note)
+
+    async def close(self) -> None:
+        """Find nothing out any more."""
+        await self._diagnosis.close()
 
     def status(self) -> StatusSnapshot:
         """What the node is and how it does."""
@@ -65,6 +83,13 @@ class ControlOfNode:
                 for peer, links in node.host.links.items()
                 for link in links
             ),
+            relaying=node.relaying,
+            relays=self._diagnosis.relays(_peers_of(node.config.connect_relay)),
+            reachability=node.autonat.found,
+            checked=self._diagnosis.since_check,
+            config=self._files.config,
+            key=self._files.key,
+            identity=self._files.identity,
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:
@@ -88,6 +113,10 @@ class ControlOfNode:
     def why(self, host: str, port: int, user: str) -> WhySnapshot:
         """A node has nothing to choose."""
         raise NotOffered("a node chooses no exits: ask a client")
+
+    async def reachability(self) -> ReachabilitySnapshot:
+        """How the node is reached."""
+        return await self._diagnosis.look()
 
     async def reload(self) -> Sequence[str]:
         """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
@@ -134,3 +163,7 @@ class ControlOfNode:
             received=link.bytes_received,
             seconds=self._loop.time() - self._since.get((peer, address), self._started),
         )
+
+
+def _peers_of(relays: Sequence[Multiaddr]) -> tuple[PeerId, ...]:
+    return tuple(dict.fromkeys(relay.peer_id for relay in relays if relay.peer_id is not None))

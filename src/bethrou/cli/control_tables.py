@@ -10,12 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from bethrou.printable import printable
-from bethrou.quantities import counted, delay, duration, size
+from bethrou.quantities import circuit_limits, counted, delay, duration, size
 from bethrou.snapshots import (
+    AddressReachability,
     CandidateSnapshot,
     ConnectionSnapshot,
     ExitSnapshot,
     MemberSnapshot,
+    RelayingSnapshot,
+    RelaySnapshot,
     SourceSnapshot,
     StatusSnapshot,
     WhySnapshot,
@@ -90,10 +93,18 @@ class Screen:
         if status.listening:
             strategy = f", strategy {status.strategy}" if status.strategy else ""
             self.line(f"listening on {', '.join(status.listening)}{strategy}")
+        if status.relaying is not None:
+            self.line(_relaying(status.relaying))
         if status.role == "client":
             self._show_exits(status)
         else:
             self._show_members(status)
+        if status.relays:
+            self.line()
+            self._show_relays(status.relays)
+        if status.reachability:
+            self.line()
+            self._show_reachability(status.reachability, status.checked or 0.0)
         if status.sources:
             self.line()
             self._show_sources(status.sources)
@@ -174,6 +185,34 @@ class Screen:
             )
         self._print(table, len(status.members))
 
+    def _show_relays(self, relays: Sequence[RelaySnapshot]) -> None:
+        table = _table("RELAY", "STATE", ">EXPIRES", "NOTE")
+        for relay in relays:
+            again = "" if relay.retry_in is None else f"; asked again in {duration(relay.retry_in)}"
+            note = relay.reason or ("" if relay.reserved else "nothing heard of it yet")
+            limits = f"a circuit: {circuit_limits(relay.duration, relay.data)}"
+            table.add_row(
+                _cell(short_peer(relay.id, {})),
+                Text("reserved", "green") if relay.reserved else Text("waiting", "yellow"),
+                "" if relay.expires_in is None else f"in {duration(relay.expires_in, 1)}",
+                _cell(limits if relay.reserved else f"{note}{again}"),
+            )
+        self._print(table, len(relays))
+
+    def _show_reachability(self, found: Sequence[AddressReachability], since: float) -> None:
+        table = _table("ADDRESS", "FROM OUTSIDE", ">YES", ">NO", ">ASKED", ">AGO")
+        for each in found:
+            style = {"reachable": "green", "unreachable": "red"}.get(each.verdict, "yellow")
+            table.add_row(
+                _cell(each.address),
+                Text(printable(each.verdict), style),
+                str(each.confirmed),
+                str(each.denied),
+                str(each.asked),
+                duration(since, 1),
+            )
+        self._print(table, len(found))
+
     def _show_sources(self, sources: Sequence[SourceSnapshot]) -> None:
         table = _table("SOURCE", "STATE", ">EXITS", ">HEARD", ">SKIPPED", ">SILENT", "NOTE")
         for source in sources:
@@ -242,6 +281,20 @@ def _exit_note(exit_: ExitSnapshot) -> str:
     """What is worth knowing of an exit that is well."""
     load = "" if exit_.load is None else f"load {exit_.load.cpu:.0%}"
     return ", ".join(part for part in (*exit_.tags, load) if part)
+
+
+def _relaying(relaying: RelayingSnapshot) -> str:
+    """What a relay does, and may do."""
+    rates = [
+        f"{size(rate)}/s {of}"
+        for rate, of in ((relaying.rate, "in all"), (relaying.circuit_rate, "each"))
+        if rate
+    ]
+    limits = ", ".join([circuit_limits(relaying.duration, relaying.data), *rates])
+    return (
+        f"relaying {relaying.circuits} of {counted(relaying.max_circuits, 'circuit')} ({limits}) for "
+        f"{relaying.reservations} of {counted(relaying.max_reservations, 'node')}, {size(relaying.relayed)} so far"
+    )
 
 
 def _no_connections(status: StatusSnapshot) -> str:

@@ -14,6 +14,7 @@ from bethrou.assembly.running_client import RunningClient
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_client import ControlOfClient
 from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
+from bethrou.cli.own_files import OwnFiles
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
@@ -47,9 +48,11 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
     config = read()
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     prepare_cipher(log)
-    key = keyfiles.load_network_key(config.key, log)
+    key_path = config.key or keyfiles.find_network_key()
+    key = keyfiles.read_network_key(key_path, log)
     state = take_state(choice, "client", log)
-    run_loop(lambda: _serve(config, Path(path), read, key, state, log))
+    files = OwnFiles.at(path, key_path)
+    run_loop(lambda: _serve(config, Path(path), read, key, files, state, log))
 
 
 async def _serve(
@@ -57,6 +60,7 @@ async def _serve(
     path: Path,
     read: Callable[[], ClientConfig],
     key: NetworkKey,
+    files: OwnFiles,
     state: StateDirectory | None,
     log: logs.Logger,
 ) -> None:
@@ -73,7 +77,7 @@ async def _serve(
         state.path if state is not None else None,
         log.warning,
     )
-    control = ControlOfClient(loop, client, key.fingerprint, feed, signals.stop, read)
+    control = ControlOfClient(loop, client, key.fingerprint, feed, signals.stop, read, files)
     endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
     reloading = Reloading(loop, control.reload, log)
     watch = FileWatch(loop, path, lambda: client.config.watch, reloading.now)
@@ -90,6 +94,7 @@ async def _serve(
     watch.close()
     await reloading.close()
     await drain_and_close(client, client.config.grace, signals)
+    await control.close()
     if endpoint is not None:
         await endpoint.close()
     log.info("stopped")

@@ -14,6 +14,7 @@ from bethrou.assembly.running_node import RunningNode
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_node import ControlOfNode
 from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
+from bethrou.cli.own_files import OwnFiles
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
@@ -47,11 +48,13 @@ def start_node(path: str | None, options: Mapping[str, Any], choice: StateChoice
     config = read()
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
     prepare_cipher(log)
-    key = keyfiles.load_network_key(config.key, log)
+    key_path = config.key or keyfiles.find_network_key()
+    key = keyfiles.read_network_key(key_path, log)
     state = take_state(choice, "node", log)
     identity = keyfiles.load_or_create_identity(config.identity, log)
     file = ConfigFile(Path(path), read) if path is not None else None
-    run_loop(lambda: _serve(config, file, key, identity, state, log))
+    files = OwnFiles.at(path, key_path, config.identity)
+    run_loop(lambda: _serve(config, file, key, identity, files, state, log))
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ async def _serve(
     file: ConfigFile | None,
     key: NetworkKey,
     identity: Identity,
+    files: OwnFiles,
     state: StateDirectory | None,
     log: logs.Logger,
 ) -> None:
@@ -77,7 +81,7 @@ async def _serve(
         loop, config, key, identity, feed, state.path if state is not None else None, log.warning
     )
     control = ControlOfNode(
-        loop, node, key.fingerprint, feed, signals.stop, file.read if file is not None else None
+        loop, node, key.fingerprint, feed, signals.stop, file.read if file is not None else None, files
     )
     endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
     reloading = Reloading(loop, control.reload, log)
@@ -91,6 +95,7 @@ async def _serve(
         watch.close()
     await reloading.close()
     await drain_and_close(node, grace, signals)
+    await control.close()
     if endpoint is not None:
         await endpoint.close()
     log.info("stopped")

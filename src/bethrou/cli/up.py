@@ -24,6 +24,7 @@ from bethrou.assembly.running_node import RunningNode
 from bethrou.cli.control_endpoint import ControlEndpoint
 from bethrou.cli.control_of_client import ControlOfClient
 from bethrou.cli.lifecycle import WITH_HANGUP, Signals, drain_and_close
+from bethrou.cli.own_files import OwnFiles
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.said import say
 from bethrou.cli.state_dir import StateChoice, StateDirectory, usual_base
@@ -111,13 +112,14 @@ class _Network:
         loop = asyncio.get_running_loop()
         signals = Signals(loop, WITH_HANGUP)
         say(f"Starting a private network: exit node {self._identity.peer_id}")
-        both, endpoint = self._start(loop, signals.stop)
+        both, control, endpoint = self._start(loop, signals.stop)
         announcing = loop.create_task(self._announce(both.client), name="announce")
         settle()
         await signals.first.wait()
         announcing.cancel()
         self._log.info("stopping", connections=both.active)
         await drain_and_close(both, self._config.grace, signals)
+        await control.close()
         if endpoint is not None:
             await endpoint.close()
         self._directory.release()
@@ -125,7 +127,7 @@ class _Network:
 
     def _start(
         self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]
-    ) -> tuple[_Both, ControlEndpoint | None]:
+    ) -> tuple[_Both, ControlOfClient, ControlEndpoint | None]:
         hide = self._config.log.hide_destinations
         of_node = EventLog(self._log, NODE_WORDS, time.monotonic, hide)
         of_client = EventFeed(EventLog(self._log, CLIENT_WORDS, time.monotonic, hide))
@@ -141,9 +143,10 @@ class _Network:
         except UserError as error:
             raise ConfigError(f"--socks: {error}; choose another HOST:PORT") from None
         self._write_client_yaml(node)
-        control = ControlOfClient(loop, client, self._key.fingerprint, of_client, stop)
+        files = OwnFiles.at(key=self._directory.path / "network.key")
+        control = ControlOfClient(loop, client, self._key.fingerprint, of_client, stop, files=files)
         endpoint = ControlEndpoint.offer(loop, self._directory, control, of_client, self._log)
-        return _Both(node, client), endpoint
+        return _Both(node, client), control, endpoint
 
     def _client_config(self, node: RunningNode) -> ClientConfig:
         data = {

@@ -103,6 +103,8 @@ class Autonat:
         """By number: those that are open, at most `MAX_PEERS` for each check that is under way."""
         self.found: tuple[AddressReachability, ...] = ()
         """What the last check that ended has found."""
+        self.found_at: float | None = None
+        """When that was, in the loop's seconds; None: there was none yet."""
         host.handle(DIAL_BACK, self._dialled_back)
 
     async def close(self) -> None:
@@ -113,7 +115,7 @@ class Autonat:
     async def check(self) -> tuple[AddressReachability, ...]:
         """Ask about our own addresses, those that are public."""
         found = [await self._check_one(address) for address in self._own_addresses()]
-        self.found = tuple(found)
+        self.found, self.found_at = tuple(found), self._host.loop.time()
         return self.found
 
     def _own_addresses(self) -> list[Multiaddr]:
@@ -129,6 +131,8 @@ class Autonat:
             confirmed=answers.count(Answer.YES),
             denied=answers.count(Answer.NO),
             asked=len(answers),
+            confirmed_by=_who(Answer.YES, links, answers),
+            denied_by=_who(Answer.NO, links, answers),
         )
 
     def _links_to_ask(self) -> list[Link]:
@@ -180,6 +184,11 @@ class Autonat:
         question.shown = True
         stream.write(length_prefixed(DIAL_BACK_RESPONSE))
         stream.close()
+
+
+def _who(said: Answer, links: Sequence[Link], answers: Sequence[Answer]) -> tuple[str, ...]:
+    """The peers that found this out."""
+    return tuple(str(link.peer_id) for link, answer in zip(links, answers, strict=True) if answer is said)
 
 
 def _answers(link: Link) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from bethrou.errors import AddressError, BethrouError, DecodeError, DialError, LinkError
 from bethrou.net.link import CIRCUIT, Link
 from bethrou.net.negotiation import OutboundNegotiation, propose
+from bethrou.net.relay_terms import RelayTerms
 from bethrou.net.stream import YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.wire.circuit import (
@@ -21,6 +22,7 @@ from bethrou.wire.circuit import (
     MAX_MESSAGE,
     HopMessage,
     HopType,
+    Limit,
     Status,
     describe_status,
 )
@@ -56,6 +58,8 @@ class Circuits:
         links: Mapping[PeerId, Sequence[Link]],
         dial: Callable[[PeerId, Multiaddr], Coroutine[None, None, Link]],
     ) -> None:
+        self.terms = RelayTerms()
+        """What relays have told of their circuits."""
         self._loop = loop
         self._links = links
         self._dial = dial
@@ -80,12 +84,13 @@ class Circuits:
         self._users[link] += 1
         stream: YamuxStream | None = None
         try:
-            stream = await ask_for_circuit(link, target)
+            stream, limit = await ask_for_circuit(link, target)
         except DialError as error:
             raise DialError(f"{address}: {error}") from None
         finally:
             if stream is None:
                 self._leave(link)
+        self.terms.opened(relay, limit)
         return Circuit(stream, link, remote)
 
     def release(self, circuit: Circuit) -> None:
@@ -167,10 +172,10 @@ def through(link: Link) -> Multiaddr:
     return link.remote.with_peer(link.peer_id).circuit()
 
 
-async def ask_for_circuit(link: Link, target: PeerId) -> YamuxStream:
-    """Have the relay at the other end of `link` join a stream to `target`. Raises `DialError` or `PeerError`.
+async def ask_for_circuit(link: Link, target: PeerId) -> tuple[YamuxStream, Limit | None]:
+    """Have the relay at the other end of `link` join a stream to `target`: the stream, and what it may carry.
 
-    The stream's protocol keeps what comes on the circuit.
+    Its protocol keeps what comes on the circuit. Raises `DialError` or `PeerError`.
     """
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
@@ -182,7 +187,7 @@ async def ask_for_circuit(link: Link, target: PeerId) -> YamuxStream:
     if answer.status != Status.OK:
         negotiation.stream.abort()
         raise DialError(f"the relay says: {describe_status(answer.status)}")
-    return negotiation.stream
+    return negotiation.stream, answer.limit
 
 
 async def ask_relay(link: Link, question: HopMessage) -> tuple[HopMessage, OutboundNegotiation]:

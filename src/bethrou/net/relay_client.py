@@ -69,6 +69,7 @@ async def reserve(host: Host, link: Link, now: Callable[[], float]) -> Reservati
     if answer.reservation is None:
         raise DecodeError("the relay says that it has reserved, but not what")
     _verify(answer.reservation, host.peer_id, link.peer_id, now())
+    host.circuits.terms.reserved(link.peer_id, answer.reservation, answer.limit)
     return answer.reservation
 
 

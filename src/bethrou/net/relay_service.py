@@ -27,6 +27,7 @@ from bethrou.net.splice import Splice, SpliceEnd
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.timeouts import TimeoutQueue
+from bethrou.snapshots import RelayingSnapshot
 from bethrou.wire.circuit import (
     HOP_PROTOCOL,
     MAX_MESSAGE,
@@ -116,6 +117,8 @@ class RelayService:
         self._to: Counter[PeerId] = Counter()
         """Circuits by source and by target."""
         self._requests: Counter[Link] = Counter()
+        self._carried = 0
+        """Bytes of circuits that have ended, both directions together."""
         self._draining = False
         self._tasks = Tasks(loop)
         self._deadlines = TimeoutQueue(loop, REQUEST_TIMEOUT)
@@ -128,6 +131,23 @@ class RelayService:
     def active(self) -> int:
         """Circuits, those that are being opened included."""
         return len(self._circuits)
+
+    def snapshot(self) -> RelayingSnapshot:
+        """What is relayed now, and what may be."""
+        limits = self.limits
+        alive = (circuit.splice for circuit in self._circuits if circuit.splice is not None)
+        return RelayingSnapshot(
+            reservations=len(self.reservations),
+            circuits=len(self._circuits),
+            relayed=self._carried + sum(each.bytes_from_left + each.bytes_from_right for each in alive),
+            max_reservations=limits.reservations,
+            max_circuits=limits.circuits,
+            max_circuits_per_peer=limits.circuits_per_peer,
+            rate=limits.rate,
+            circuit_rate=limits.circuit_rate,
+            duration=limits.duration,
+            data=limits.data,
+        )
 
     def idle_for(self, seconds: float) -> bool:
         """Whether all circuits have been quiet for `seconds`, as far as somebody has looked."""
@@ -334,6 +354,7 @@ class RelayService:
         if circuit.timer is not None:
             circuit.timer.cancel()
         self._count(circuit, -1)
+        self._carried += end.from_left + end.from_right
         self._emit(
             CircuitEnded(
                 source=str(circuit.source),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bethrou.events import Event
-from bethrou.snapshots import ConnectionSnapshot, StatusSnapshot, WhySnapshot
+from bethrou.snapshots import ConnectionSnapshot, ReachabilitySnapshot, StatusSnapshot, WhySnapshot
 
 Metrics = Callable[[], str]
 """Makes the text of a program's metrics, in Prometheus' format."""
@@ -26,6 +26,9 @@ class Control(Protocol):
 
     def why(self, host: str, port: int, user: str) -> WhySnapshot:
         """Which exit a request of `user` ("" for none) would get now. Raises UserErrors; nothing is connected."""
+
+    async def reachability(self) -> ReachabilitySnapshot:
+        """How it is reached. Peers are asked, unless they were a moment ago: that may take half a minute."""
 
     async def reload(self) -> Sequence[str]:
         """Read the configuration again and say, a line each, what changed.

@@ -3,6 +3,7 @@
     GET    /v1/status            StatusSnapshot
     GET    /v1/connections       {"connections": [ConnectionSnapshot]}
     GET    /v1/why?target=H:P    WhySnapshot; with &user=U for that user name
+    GET    /v1/reachability      ReachabilitySnapshot; has peers asked, and takes as long as they do
     GET    /v1/events            server-sent events, without an end
     GET    /v1/metrics           Prometheus' text format
     POST   /v1/reload            {"changes": [line]}
@@ -31,6 +32,7 @@ _METHODS = {
     "connections": "GET",
     "connections/ID": "DELETE",
     "why": "GET",
+    "reachability": "GET",
     "events": "GET",
     "metrics": "GET",
     "reload": "POST",
@@ -83,6 +85,8 @@ class Routes:
             case "why":
                 target, user = _wanted(query)
                 return answer_json(self._control.why(target.host, target.port, user))
+            case "reachability":
+                return answer_json(await self._control.reachability())
             case "metrics":
                 if self._metrics is None:
                     raise HttpError(404, "this program has no metrics")

@@ -145,6 +145,7 @@ class Exit:
             streams=self.streams,
             load=self.load,
             agent=self.statement.agent_version if self.statement is not None else "",
+            protocols=self.statement.protocols if self.statement is not None else (),
         )
 
     def _reason(self, tried: bool) -> str:
