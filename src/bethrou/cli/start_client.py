@@ -19,6 +19,7 @@ from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.said import say
+from bethrou.cli.service_manager import ServiceManager
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import ClientConfig, HostPort, load_client_config
 from bethrou.errors import AddressError, ConfigError
@@ -85,7 +86,10 @@ async def _serve(
     for warning in warnings(config.rules):
         log.warning(warning)
     settle()
+    manager = ServiceManager.of_this_process(loop)
+    manager.ready(f"SOCKS5 on {HostPort(*client.socks_address)}")
     await signals.first.wait()
+    manager.stopping()
     log.info(
         "stopping: no new connections, live ones may finish",
         connections=client.active,
@@ -97,6 +101,7 @@ async def _serve(
     await control.close()
     if endpoint is not None:
         await endpoint.close()
+    manager.close()
     log.info("stopped")
     log.flush()
 

@@ -19,6 +19,7 @@ from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
 from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.said import say
+from bethrou.cli.service_manager import ServiceManager
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import NodeConfig, load_node_config
 from bethrou.errors import AddressError, ConfigError
@@ -88,7 +89,10 @@ async def _serve(
     watch = FileWatch(loop, file.path, lambda: node.config.watch, reloading.now) if file is not None else None
     say(describe_node(node.reachable_at, identity, key, is_exit=not config.no_exit))
     settle()
+    manager = ServiceManager.of_this_process(loop)
+    manager.ready("listening on " + ", ".join(map(str, node.addresses)))
     await signals.first.wait()
+    manager.stopping()
     grace = node.config.grace
     log.info("stopping: no new requests, live ones may finish", requests=node.active, grace=grace)
     if watch is not None:
@@ -98,6 +102,7 @@ async def _serve(
     await control.close()
     if endpoint is not None:
         await endpoint.close()
+    manager.close()
     log.info("stopped")
     log.flush()
 
