@@ -118,6 +118,17 @@ class RelayLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ReachabilityChanged:
+    """Other members have found out whether they can reach this node at an address of its own, without a relay."""
+
+    reachable: bool
+    detail: str
+    """What was found, for people."""
+    relays: int
+    """Relays that this node knows, and may use where it cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitEnded:
     """A circuit that this relay carried is over."""
 
@@ -169,6 +180,7 @@ Event = (
     | DescriptorsShort
     | RelayReserved
     | RelayLost
+    | ReachabilityChanged
     | CircuitEnded
     | HolePunched
     | HolePunchFailed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from bethrou.net.link import DIRECT
 from bethrou.wire.peer_id import PeerId
@@ -32,7 +33,8 @@ class RelayInThere:
     """A relay of ours with a public address."""
 
     def __init__(self, call: Call, node: Node, host: str) -> None:
-        self.address = f"/ip4/{host}/tcp/4001/p2p/{node.app.host.peer_id}"
+        self.id = str(node.app.host.peer_id)
+        self.address = f"/ip4/{host}/tcp/4001/p2p/{self.id}"
         self._call = call
         self._node = node
 
@@ -45,12 +47,39 @@ class RelayInThere:
 
         await self._call(until(lists))
 
+    async def knows(self, peer: str) -> None:
+        """Wait until it has heard of a member."""
+        known = self._node.app.discovery.directory.entries
+        await self._call(until(lambda: PeerId.parse(peer) in known))
+
+    async def tells_of_circuits_to(self, peer: str) -> None:
+        """Wait until members are told that a node can be reached by a circuit."""
+        known = self._node.app.discovery.directory.entries
+
+        def tells() -> bool:
+            entry = known.get(PeerId.parse(peer))
+            return entry is not None and any(address.is_circuit for address in entry.addresses)
+
+        await self._call(until(tells, what=lambda: known))
+
+    async def reserved(self) -> set[str]:
+        """Who can be reached through it now."""
+
+        async def look() -> set[str]:
+            relay = self._node.app._relay
+            assert relay is not None
+            return set(map(str, relay.reservations))
+
+        return await self._call(look())
+
 
 @contextlib.asynccontextmanager
-async def relay_at(place: Namespace, key: NetworkKey) -> AsyncIterator[RelayInThere]:
+async def relay_at(place: Namespace, key: NetworkKey, **options: Any) -> AsyncIterator[RelayInThere]:
     """A relay for the length of a block."""
     with place.loop() as call:
-        async with on(call, running_node(key, listen=LISTEN, relay_mode=True, no_exit=True)) as node:
+        async with on(
+            call, running_node(key, listen=LISTEN, relay_mode=True, no_exit=True, **options)
+        ) as node:
             yield RelayInThere(call, node, place.address)
 
 
@@ -84,6 +113,15 @@ class ClientInThere:
             return str(link.remote), link.initiator
 
         return await self._call(wait())
+
+    async def reaches(self, exit_: str) -> None:
+        """Wait until requests can go to the exit, whichever way."""
+
+        def usable() -> bool:
+            exits = self._client.app.pool.exits
+            return exit_ in exits and exits[exit_].usable
+
+        await self._call(until(usable, what=lambda: self._client.events.all))
 
     async def echoed(self, host: str, port: int) -> None:
         """Send something to an echoing target through the exit, and have it back."""

@@ -101,7 +101,7 @@ async def test_a_punching_connect_uses_no_other_port(members: tuple[Member, Memb
 def test_what_most_peers_say_comes_first() -> None:
     mapped = MappedPorts()
     changes: list[tuple[Multiaddr, ...]] = []
-    mapped.on_change = lambda: changes.append(mapped.addresses)
+    mapped.watch(lambda: changes.append(mapped.addresses))
     peers = [identity(str(number)).peer_id for number in range(8)]
     seen = [Multiaddr.tcp("5.5.1.1", 4000 + number) for number in range(7)]
     for peer, address in zip(peers, [*seen[:6], seen[5]], strict=False):

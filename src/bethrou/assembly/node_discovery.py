@@ -26,12 +26,18 @@ from bethrou.discovery.source import Source
 from bethrou.events import Emit
 from bethrou.net.host import Host
 from bethrou.net.link import Link
+from bethrou.net.relay_choice import Candidate
 from bethrou.net.tasks import Tasks
 from bethrou.snapshots import SourceSnapshot
 from bethrou.wire.keys import Identity
 from bethrou.wire.members_message import PROTOCOL
 from bethrou.wire.node_record import RecordCache
+from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
+from bethrou.wire.reach import by_worth
+
+RELAY = "relay"
+"""The role of members that relay."""
 
 
 class NodeDiscovery:
@@ -51,7 +57,9 @@ class NodeDiscovery:
         state: Path | None,
         warn: Callable[[str], None],
     ) -> None:
-        self.directory = Directory(time.time, lambda peer: None)
+        self.directory = Directory(time.time, self._entry_changed)
+        self.on_relay: Callable[[], object] = lambda: None
+        """Called when a relay was heard of, or something else is heard of it."""
         self.own = OwnRecord(
             host,
             identity,
@@ -72,7 +80,7 @@ class NodeDiscovery:
             loop, self._taken, self._known_records, self.own, self._records, time.time
         )
         self._cache = Cache(loop, state / CACHE_NAME, self.directory, time.time, warn) if state else None
-        self._members: Source | None = None
+        self._members: MembersSource | None = None
         self._redis: Source | None = None
         self._configured: DiscoveryConfig | None = None
         self._peers = Peers(loop, host, config.peers, emit, self._rng)
@@ -107,6 +115,19 @@ class NodeDiscovery:
             await source.close()
         await self._service.close()
 
+    def relays(self) -> list[Candidate]:
+        """The other members that relay, as far as they are known."""
+        return [
+            Candidate(entry.peer, by_worth(each for each in entry.addresses if not each.is_circuit))
+            for entry in self.directory.entries.values()
+            if RELAY in entry.roles and entry.peer != self._host.peer_id
+        ]
+
+    def own_addresses_changed(self) -> None:
+        """Have others know soon where this node is now; Redis is told by itself."""
+        if self._members is not None:
+            self._members.tell()
+
     def snapshots(self) -> tuple[SourceSnapshot, ...]:
         """How the sources are doing."""
         return tuple(source.snapshot() for source in self._sources())
@@ -116,6 +137,11 @@ class NodeDiscovery:
     def _sources(self) -> list[Source]:
         """Those at work."""
         return [source for source in (self._redis, self._members, self._cache) if source is not None]
+
+    def _entry_changed(self, peer: PeerId) -> None:
+        entry = self.directory.entries.get(peer)
+        if entry is not None and RELAY in entry.roles:
+            self.on_relay()
 
     def _known_records(self) -> list[bytes]:
         self.directory.expire()
@@ -169,5 +195,5 @@ class NodeDiscovery:
 
 
 def _roles(config: NodeConfig) -> tuple[str, ...]:
-    roles = (("exit", not config.no_exit), ("relay", config.relay_mode))
+    roles = (("exit", not config.no_exit), (RELAY, config.relay_mode))
     return tuple(role for role, has in roles if has)

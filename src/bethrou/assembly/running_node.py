@@ -15,11 +15,14 @@ from bethrou.assembly.link_events import AGENT, host_events
 from bethrou.assembly.node_discovery import NodeDiscovery
 from bethrou.config import NodeConfig
 from bethrou.events import Emit
+from bethrou.net.auto_relay import AutoRelay
 from bethrou.net.autonat import Autonat
 from bethrou.net.autonat_server import AutonatServer
 from bethrou.net.dcutr import Dcutr
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.interfaces import OwnAddresses
+from bethrou.net.network_watch import NetworkWatch
+from bethrou.net.reachability import Finding
 from bethrou.net.relay_keeper import RelayKeeper
 from bethrou.net.relay_limits import RelayLimits
 from bethrou.net.relay_service import RelayService
@@ -86,13 +89,21 @@ class RunningNode:
         self.discovery = NodeDiscovery(loop, self.host, config, network_key, identity, emit, state, warn)
         rng = random.Random(os.urandom(16))
         self._keeper = RelayKeeper(loop, self.host, config.connect_relay, emit, rng, time.time)
-        if config.connect_relay:
-            self._keeper.start()
+        self._keeper.start()
         self.dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
         """Replaces circuits; None: it is not to."""
         self.autonat = Autonat(self.host, os.urandom, rng)
         """Finds out where this node can be reached."""
         self._autonat_server = AutonatServer(self.host, rng, time.perf_counter)
+        self._auto_relay: AutoRelay | None = None
+        if config.auto_relay and not config.no_exit:
+            # one that only relays is of no use behind another relay
+            self._auto_relay = AutoRelay(
+                self.host, self.autonat, self._keeper, self.discovery.relays, emit, rng
+            )
+            self.discovery.on_relay = self._auto_relay.somebody_came
+        self._keeper.on_change = self._relays_changed
+        self._watch = NetworkWatch(loop, self.network_changed)
 
     @property
     def reachable_at(self) -> list[Multiaddr]:
@@ -100,6 +111,11 @@ class RunningNode:
         through_relays = [relay.circuit() for relay in self.config.connect_relay]
         found = dict.fromkeys([*self.host.listen_addresses, *through_relays])
         return [address.with_peer(self.host.peer_id) for address in found]
+
+    @property
+    def reachability(self) -> Finding:
+        """What is believed of whether others can reach this node without a relay."""
+        return Finding.UNKNOWN if self._auto_relay is None else self._auto_relay.standing.believed
 
     @property
     def active(self) -> int:
@@ -132,6 +148,7 @@ class RunningNode:
         """
         before = self.config
         self.discovery.configure(config)
+        self._keeper.configure(config.connect_relay)
         self._policy = dataclasses.replace(self._policy, allow=config.allow, deny=config.deny)
         self._state.describe(config.grace, config.name or "", config.tags)
         self.config = config
@@ -145,6 +162,11 @@ class RunningNode:
         if self._relay is not None:
             self._relay.drain()
 
+    def network_changed(self) -> None:
+        """This machine may have other addresses now."""
+        if self._auto_relay is not None:
+            self._auto_relay.network_changed()
+
     def idle_for(self, seconds: float) -> bool:
         """Whether no request and no circuit has moved a byte for `seconds`."""
         return all(service.idle_for(seconds) for service in self._services)
@@ -152,6 +174,9 @@ class RunningNode:
     async def close(self) -> None:
         """End everything."""
         self._state.close()
+        self._watch.close()
+        if self._auto_relay is not None:
+            await self._auto_relay.close()
         await self.discovery.close()
         await self._keeper.close()
         if self.dcutr is not None:
@@ -162,6 +187,11 @@ class RunningNode:
             await service.close()
         await self.host.close()
         await self._resolver.close()
+
+    def _relays_changed(self) -> None:
+        self.discovery.own_addresses_changed()
+        if self._auto_relay is not None:
+            self._auto_relay.relays_changed()
 
     def _judge(self, address: Address, port: int) -> str | None:
         own, seen_at = self._own.current(self._loop.time()), self.host.observed.believed
@@ -184,7 +214,7 @@ def _relay_limits(config: NodeConfig) -> RelayLimits:
     )
 
 
-_OBEYED = ("allow", "deny", "grace", "name", "tags", "discovery", "peers")
+_OBEYED = ("allow", "deny", "grace", "name", "tags", "discovery", "peers", "connect_relay")
 _AT_START = tuple(field for field in NodeConfig.model_fields if field not in (*_OBEYED, "watch"))
 
 

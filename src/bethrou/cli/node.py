@@ -170,6 +170,16 @@ def start(
             show_default=False,
         ),
     ] = None,
+    no_auto_relay: Annotated[
+        bool,
+        typer.Option(
+            "--no-auto-relay",
+            metavar=" ",
+            help="Use no relays but those that are named, also when nobody can reach this node.",
+            rich_help_panel=_RELAYS,
+            show_default=False,
+        ),
+    ] = False,
     relay_mode: Annotated[
         bool,
         typer.Option(
@@ -286,6 +296,7 @@ def start(
         "peers": peer,
         "log": options.log_options(log_level, log_format, hide_destinations),
         "connect_relay": [address for address in connect_relay or () if address],
+        "auto_relay": False if no_auto_relay else None,
         "relay_mode": relay_mode or None,
         "no_exit": no_exit or None,
         "punch": False if no_punch else None,

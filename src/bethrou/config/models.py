@@ -279,6 +279,8 @@ class NodeConfig(Block):
     """Other nodes of the network, to which links are kept."""
     connect_relay: tuple[RelayAddressField, ...] = Field(default=(), max_length=16)
     """Relays through which this node can be reached, too."""
+    auto_relay: bool = True
+    """Whether relays that are heard of are used when nobody can reach this node; `--no-auto-relay` says no."""
     relay_mode: bool = False
     """Whether this node relays for other members; the `relay_...` fields say how much."""
     no_exit: bool = False

@@ -8,12 +8,12 @@ learns of it, too; a client says nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
+from typing import Any
 
 from bethrou.discovery.member_records import SOURCE, MemberRecords, is_near
-from bethrou.discovery.members_service import MAX_ANSWER, MAX_SECONDS, PATIENCE
+from bethrou.discovery.members_service import MAX_ANSWER, MAX_SECONDS, MIN_INTERVAL, PATIENCE
 from bethrou.discovery.own_record import OwnRecord
 from bethrou.errors import BethrouError, DecodeError
 from bethrou.net.host import Host
@@ -66,6 +66,10 @@ class MembersSource:
         self._asked: dict[PeerId, str] = {}
         """Those that answer the protocol, with what went wrong when they were last asked, or ""."""
         self._stop_observing: Callable[[], object] = lambda: None
+        self._told = 0
+        """The number of our record when we last had to tell."""
+        self._news: asyncio.Future[None] = host.loop.create_future()
+        """Done when we have something new to say of ourselves; there is then another one."""
 
     def start(self) -> None:
         """Begin to ask."""
@@ -75,6 +79,15 @@ class MembersSource:
         """Ask no more."""
         self._stop_observing()
         await self._tasks.close()
+
+    def tell(self) -> None:
+        """Ask everybody again soon if what we say of ourselves is something else than when this was last called."""
+        current = self._own.current() if self._own is not None else None
+        number = 0 if current is None else current[0]
+        if number != self._told:
+            self._told = number
+            self._news.set_result(None)
+            self._news = self._host.loop.create_future()
 
     def snapshot(self) -> SourceSnapshot:
         """How it is doing. It is not well when all who are asked fail to answer."""
@@ -125,6 +138,7 @@ class MembersSource:
         """Until the link is gone."""
         failures = 0
         while link.alive:
+            news = self._news
             try:
                 size = await self._ask(link)
             except (BethrouError, TimeoutError) as error:
@@ -135,9 +149,14 @@ class MembersSource:
                 self._asked[link.peer_id] = ""
                 delay = max(INTERVAL, size * len(self._asked) / ANSWER_RATE)
                 failures = 0
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay * self._rng.uniform(0.8, 1.2)):
-                    await asyncio.shield(link.closed)
+            await self._rest(link, news, delay * self._rng.uniform(0.8, 1.2))
+
+    async def _rest(self, link: Link, news: asyncio.Future[None], seconds: float) -> None:
+        """Until the next question; with news as soon as the member listens to us again."""
+        soonest = min(seconds, MIN_INTERVAL + self._rng.uniform(0.2, 1.0))
+        ends: list[asyncio.Future[Any]] = [link.closed, news]
+        await asyncio.wait(ends[:1], timeout=soonest)
+        await asyncio.wait(ends, timeout=seconds - soonest, return_when=asyncio.FIRST_COMPLETED)
 
     async def _ask(self, link: Link) -> int:
         """One question; how many bytes its answer had. Raises `BethrouError` and `TimeoutError`."""

@@ -112,6 +112,11 @@ class Autonat:
         self._host.unhandle(DIAL_BACK)
         await self._tasks.close()
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a link to a peer that answers such requests."""
+        return any(_answers(link) for links in self._host.links.values() for link in links)
+
     async def check(self) -> tuple[AddressReachability, ...]:
         """Ask about our own addresses, those that are public."""
         found = [await self._check_one(address) for address in self._own_addresses()]

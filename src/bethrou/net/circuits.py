@@ -103,6 +103,11 @@ class Circuits:
         if timer is not None:
             timer.cancel()
 
+    def disclaim(self, link: Link) -> None:
+        """Nobody but us needs this link to a relay any more: it is closed when no circuit leads over it."""
+        if link.alive and link not in self._own:
+            self._keep(link)
+
     async def close(self) -> None:
         """Dial no more relays. Links belong to the host."""
         for timer in self._own.values():
@@ -133,10 +138,13 @@ class Circuits:
             return error
         finally:
             del self._dialling[way]
+        self._keep(link)
+        return link
+
+    def _keep(self, link: Link) -> None:
         self._own[link] = None
         link.closed.add_done_callback(lambda done: self.claim(link))
         self._await_idleness(link)
-        return link
 
     def _leave(self, link: Link) -> None:
         self._users[link] -= 1

@@ -84,14 +84,14 @@ class Dcutr:
         self._rounds: Counter[Link] = Counter()
         """How often the peer of a circuit that we made has asked."""
         self._serving = False
-        host.mapped.on_change = self._serve_or_not
+        self._stop_watching = host.mapped.watch(self._serve_or_not)
         self._stop_observing = host.observe_links(self._up, self._down)
         self._serve_or_not()
 
     async def close(self) -> None:
         """Answer no more, and end what is under way."""
         self._stop_observing()
-        self._host.mapped.on_change = None
+        self._stop_watching()
         if self._serving:
             self._host.unhandle(PROTOCOL)
         await self._tasks.close()

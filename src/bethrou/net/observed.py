@@ -57,9 +57,14 @@ class MappedPorts:
     def __init__(self) -> None:
         self.addresses: tuple[Multiaddr, ...] = ()
         """At most `MAX_MAPPED`, what most peers say first."""
-        self.on_change: Callable[[], object] | None = None
-        """Called when `addresses` have changed, if set."""
+        self._watchers: dict[object, Callable[[], object]] = {}
         self._said: dict[PeerId, Multiaddr] = {}
+
+    def watch(self, changed: Callable[[], object]) -> Callable[[], object]:
+        """Call `changed` whenever `addresses` have changed. Returns what ends it."""
+        key = object()
+        self._watchers[key] = changed
+        return lambda: self._watchers.pop(key, None)
 
     def note(self, peer: PeerId, seen: Multiaddr | None) -> None:
         """`peer` sees the listening port of a link at `seen`; only a plain TCP address can be that."""
@@ -75,5 +80,6 @@ class MappedPorts:
     def _count(self) -> None:
         before = self.addresses
         self.addresses = tuple(address for address, _ in Counter(self._said.values()).most_common(MAX_MAPPED))
-        if set(self.addresses) != set(before) and self.on_change is not None:
-            self.on_change()
+        if set(self.addresses) != set(before):
+            for changed in list(self._watchers.values()):
+                changed()

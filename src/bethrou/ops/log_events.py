@@ -21,6 +21,7 @@ from bethrou.events import (
     HolePunchFailed,
     LinkClosed,
     LinkOpened,
+    ReachabilityChanged,
     RelayLost,
     RelayReserved,
     RequestEnded,
@@ -96,6 +97,7 @@ class EventLog:
             DescriptorsShort: self._descriptors_short,
             RelayReserved: self._relay_reserved,
             RelayLost: self._relay_lost,
+            ReachabilityChanged: self._reachability_changed,
             CircuitEnded: self._circuit_ended,
             HolePunched: self._hole_punched,
             HolePunchFailed: self._hole_punch_failed,
@@ -210,6 +212,14 @@ class EventLog:
             reason=_cut(event.reason),
             next_attempt=f"{event.retry_in:.1f} s",
         )
+
+    def _reachability_changed(self, event: ReachabilityChanged) -> None:
+        if event.reachable:
+            self._log.info("reachable from outside: no relay is chosen", found=_cut(event.detail))
+        else:
+            self._log.warning(
+                "not reachable from outside: relays are chosen", found=_cut(event.detail), known=event.relays
+            )
 
     def _circuit_ended(self, event: CircuitEnded) -> None:
         fields: dict[str, Any] = {"reason": _cut(event.reason)} if event.reason else {}
