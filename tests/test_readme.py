@@ -548,6 +548,7 @@ ELSEWHERE_IN_NODE_CONFIG = {
     "--log-format": "log.format",
     "--discover": "discovery.enabled",
     "--no-punch": "punch",
+    "--no-auto-relay": "auto_relay",
     "--discover-user": "discovery.user",
     "--discover-pass": "discovery.pass",
     "--discover-topic": "discovery.topic",

@@ -327,6 +327,16 @@ async def test_a_nodes_watched_file(started: Programs) -> None:
     await node.logged(f"{OBEYED}grace: changed")
 
 
+async def test_a_node_changes_its_relays_without_a_restart(started: Programs) -> None:
+    first, second = (started.node("--relay-mode", "--no-exit") for _ in range(2))
+    node = started.node_of(connect_relay=[first.address], watch=True)
+    await node.logged("reachable through relay", relay=first.short)
+    replace(config_file(node), changed(node, connect_relay=[second.address]))
+    await node.logged(f"{OBEYED}connect_relay: changed")
+    await node.logged("reachable through relay", relay=second.short)
+    assert not node.lines_of("not reachable through relay")
+
+
 async def test_a_node_of_options_alone_has_nothing_to_obey_anew(started: Programs) -> None:
     node = started.node()
     node.signal(signal.SIGHUP)

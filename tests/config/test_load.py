@@ -296,6 +296,7 @@ def test_a_node_has_defaults() -> None:
     assert (config.key, config.identity) == (None, Path("node.key"))
     assert (config.allow, config.deny, config.resolver) == ((), (), ResolverChoice())
     assert (config.grace, config.name, config.tags, config.relay_mode) == (30, None, (), False)
+    assert config.auto_relay
 
 
 def test_a_nodes_options_are_parsed() -> None:

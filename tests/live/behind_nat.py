@@ -118,7 +118,7 @@ class ClientInThere:
         """Wait until requests can go to the exit, whichever way."""
 
         def usable() -> bool:
-            exits = self._client.app.pool.exits
+            exits = self._client.app.core.pool.exits
             return exit_ in exits and exits[exit_].usable
 
         await self._call(until(usable, what=lambda: self._client.events.all))

@@ -14,6 +14,7 @@ from bethrou.events import (
     HolePunchFailed,
     LinkClosed,
     LinkOpened,
+    ReachabilityChanged,
     RelayLost,
     RelayReserved,
     RequestEnded,
@@ -236,6 +237,15 @@ def test_a_relay_that_stays_away_is_told_once_and_then_rarely() -> None:
     (line,) = lines.tell(RelayReserved(PEER, ("/ip4/192.0.2.1/tcp/1",)))
     assert line["addresses"] == "/ip4/192.0.2.1/tcp/1"
     assert [line["event"] for line in lines.tell(away)] == ["not reachable through relay"]
+
+
+def test_whether_a_node_can_be_reached_is_told() -> None:
+    lines = Lines(NODE_WORDS)
+    (line,) = lines.tell(ReachabilityChanged(False, "/ip4/5.5.1.1/tcp/4001 is unreachable", 3))
+    assert line["event"] == "not reachable from outside: relays are chosen"
+    assert (line["found"], line["known"]) == ("/ip4/5.5.1.1/tcp/4001 is unreachable", 3)
+    (line,) = lines.tell(ReachabilityChanged(True, "/ip4/5.5.1.1/tcp/4001 is reachable", 3))
+    assert line["event"] == "reachable from outside: no relay is chosen"
 
 
 def test_a_pair_that_can_never_punch_is_told_of_once_in_an_hour() -> None:
