@@ -13,6 +13,7 @@
         - `HandshakeError`: the secure channel could not be set up
             - `NetworkKeyMismatch`: most likely the two sides hold different network keys
             - `IdentityMismatch`: somebody else answered than the peer that was dialled
+        - `TlsError`: a rule of TLS was broken behind the handshake; carries the alert
         - `MuxerError`: a Yamux rule was broken; carries the GOAWAY code
     - `LinkError`: the world failed, nobody broke a rule
         - `DialError`: no address of a peer led to a link
@@ -85,6 +86,14 @@ class NetworkKeyMismatch(HandshakeError):
 
 class IdentityMismatch(HandshakeError):
     """The peer proved an identity, but not the one that was dialled."""
+
+
+class TlsError(PeerError):
+    """A rule of TLS was broken behind the handshake. `alert` is the number that says so (RFC 8446, appendix B.2)."""
+
+    def __init__(self, alert: int, message: str) -> None:
+        super().__init__(message)
+        self.alert = alert
 
 
 class MuxerError(PeerError):

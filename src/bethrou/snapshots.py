@@ -49,6 +49,8 @@ class ExitSnapshot:
     agent: str = ""
     protocols: tuple[str, ...] = ()
     """What it says that it speaks; none without a link."""
+    security: str = ""
+    """What encrypts the link: noise or tls; "" without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class MemberSnapshot:
     sent: int
     received: int
     seconds: float
+    security: str = ""
+    """What encrypts the link: noise or tls."""
 
 
 @dataclass(frozen=True, slots=True)

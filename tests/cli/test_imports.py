@@ -13,8 +13,10 @@ from live.processes import Program, programs
 
 HEAVY = ("asyncio", "cryptography", "pydantic", "rich", "uvloop", "yaml")
 LOADED_WHEN_NEEDED = (
+    "OpenSSL",
     "aiodns",
     "bethrou.discovery.redis_address",
+    "cryptography.x509",
     "h11",
     "hiredis",
     "nacl",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from bethrou.errors import BethrouError
@@ -13,6 +13,7 @@ from bethrou.net.buffers import Buffers
 from bethrou.net.host import Host, HostConfig, HostEvents
 from bethrou.net.link import Link
 from bethrou.net.negotiation import InboundNegotiation, propose
+from bethrou.net.securities import DEFAULT_ORDER, NOISE, make_securities
 from bethrou.net.stream import YamuxStream
 from bethrou.net.timeouts import TimeoutQueue
 from bethrou.net.upgrade import Upgrader
@@ -45,7 +46,12 @@ class Member(Host):
     """A host that listens on loopback, and gives out the streams that are opened to it as `PIPE`."""
 
     def __init__(
-        self, name: str, key: NetworkKey = KEY, at: Multiaddr = ANYWHERE, from_listening_port: bool = False
+        self,
+        name: str,
+        key: NetworkKey = KEY,
+        at: Multiaddr = ANYWHERE,
+        from_listening_port: bool = False,
+        security: tuple[str, ...] = DEFAULT_ORDER,
     ) -> None:
         self.happenings = Happenings()
         self.identity = identity(name)
@@ -59,6 +65,7 @@ class Member(Host):
             agent=f"test/{name}",
             events=self.happenings,
             dial_from_listening_port=from_listening_port,
+            security=security,
         )
         super().__init__(loop, config)
         self.pipes: asyncio.Queue[YamuxStream] = asyncio.Queue()
@@ -80,15 +87,18 @@ def identity(name: str) -> Identity:
     return Identity(name.encode().ljust(32, b"."))
 
 
-def upgrader(name: str, key: NetworkKey = KEY) -> Upgrader:
+def upgrader(name: str, key: NetworkKey = KEY, security: Sequence[str] = (NOISE,)) -> Upgrader:
     """What a peer of that name upgrades with."""
-    return Upgrader(key, identity(name), os.urandom, time.monotonic)
+    return Upgrader(key, make_securities(security, identity(name), time.time_ns), os.urandom, time.monotonic)
 
 
 @asynccontextmanager
-async def two_hosts(key: NetworkKey = KEY) -> AsyncIterator[tuple[Member, Member, Link, Link]]:
+async def two_hosts(
+    key: NetworkKey = KEY, security: tuple[str, ...] = DEFAULT_ORDER
+) -> AsyncIterator[tuple[Member, Member, Link, Link]]:
     """Two hosts and the two ends of the link between them."""
-    dialer, listener = Member("dialer", key), Member("listener", key)
+    dialer = Member("dialer", key, security=security)
+    listener = Member("listener", key)
     try:
         link = await dialer.dial(listener.peer_id, [listener.address])
         while dialer.peer_id not in listener.links:
@@ -110,11 +120,11 @@ async def stream_pair(link: Link, listener: Member) -> tuple[YamuxStream, YamuxS
 class LinkEnd:
     """A link without a host: `streams` are those that the peer opened, agreed on as `PIPE`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, security: str = NOISE) -> None:
         self.budget = WindowBudget()
         self.buffers = Buffers()
         self.streams: asyncio.Queue[YamuxStream] = asyncio.Queue()
-        self.upgrader = upgrader(name)
+        self.upgrader = upgrader(name, security=[security])
         self.on_stream: Callable[[Link, YamuxStream], None] = self._negotiate
         self._deadlines = TimeoutQueue(loop, 10.0)
         self._loop = loop
@@ -142,10 +152,12 @@ class LinkEnd:
         stream.set_protocol(InboundNegotiation(stream, PIPE.__eq__, accept, self._deadlines))
 
 
-async def link_over(left: asyncio.Transport, right: asyncio.Transport) -> tuple[Link, Link, LinkEnd, LinkEnd]:
+async def link_over(
+    left: asyncio.Transport, right: asyncio.Transport, security: str = NOISE
+) -> tuple[Link, Link, LinkEnd, LinkEnd]:
     """Two ends of a link that runs on a pipe whose two ends are given."""
     loop = asyncio.get_running_loop()
-    initiator, responder = LinkEnd(loop, "initiator"), LinkEnd(loop, "responder")
+    initiator, responder = LinkEnd(loop, "initiator", security), LinkEnd(loop, "responder", security)
     links = await asyncio.gather(initiator.start(left, True), responder.start(right, False))
     return links[0], links[1], initiator, responder
 

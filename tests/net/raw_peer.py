@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from bethrou.net.reader import ByteReader
+from bethrou.net.securities import NOISE
 from bethrou.net.upgrade import Upgrader
 from bethrou.wire.multistream import HEADER, frame
-from bethrou.wire.noise.records import MAX_PLAINTEXT
 from bethrou.wire.psk import NetworkKey
+from bethrou.wire.secure_channel import MAX_PLAINTEXT
 from bethrou.wire.yamux.frame import ACK, DATA, PING, SYN, FrameReader
 from net.hosts import KEY, PIPE, upgrader
 from wire.yamux.frames import Read, data, pong
@@ -27,11 +28,13 @@ class RawPeer(asyncio.Protocol):
         self._news: asyncio.Future[None] | None = None
 
     @classmethod
-    async def dial(cls, port: int, name: str = "raw", key: NetworkKey = KEY) -> RawPeer:
+    async def dial(
+        cls, port: int, name: str = "raw", key: NetworkKey = KEY, security: str = NOISE
+    ) -> RawPeer:
         """Connect to a host on this machine."""
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(ByteReader, "127.0.0.1", port)
-        return await cls().over(transport, upgrader(name, key))
+        return await cls().over(transport, upgrader(name, key, [security]))
 
     async def over(self, transport: asyncio.Transport, upgrader: Upgrader, initiator: bool = True) -> RawPeer:
         """Shake hands on a transport."""
@@ -39,7 +42,7 @@ class RawPeer(asyncio.Protocol):
         upgraded = await dialling
         self.transport = transport
         self._seal = upgraded.sealer.seal
-        self._open = upgraded.opener.open
+        self._open = upgraded.opener.read
         self._keystream = upgraded.receive_keystream
         self._received += upgraded.surplus
         transport.set_protocol(self)
@@ -105,13 +108,13 @@ class RawPeer(asyncio.Protocol):
         self._tell()
 
     def _read(self) -> None:
-        while len(self._received) >= 2:
-            end = 2 + int.from_bytes(self._received[:2], "big")
-            if len(self._received) < end:
+        while True:
+            received = memoryview(bytes(self._received))
+            plain, position = self._open(received, 0, len(received))
+            del self._received[:position]
+            if plain is None:
                 return
-            plain = self._open(bytes(self._received[2:end]))
-            del self._received[:end]
-            for kind, flags, stream, length, payload in self._reader.read(memoryview(plain)):
+            for kind, flags, stream, length, payload in self._reader.read(plain):
                 self.frames.append((kind, flags, stream, length, bytes(payload)))
                 if kind == PING and flags & SYN and self.answers_pings:
                     self.send(pong(length))

@@ -13,6 +13,7 @@ from bethrou.net.stream import YamuxStream
 from bethrou.net.upgrade import Upgrader
 from bethrou.wire.noise.records import RecordOpener
 from bethrou.wire.noise.secure_channel import NoiseChannel
+from bethrou.wire.noise.security import Noise
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.pnet import NONCE_SIZE, Keystream
 from bethrou.wire.psk import NetworkKey
@@ -73,10 +74,9 @@ class Script:
         channel = partial(NoiseChannel, static=self.recording.static, ephemeral=self.recording.ephemeral)
         return Upgrader(
             network_key=self.network_key,
-            identity=self.recording.identity,
+            securities=(Noise(self.recording.identity, channel),),
             randbytes=randbytes,
             clock=asyncio.get_running_loop().time,
-            make_channel=channel,  # type: ignore[arg-type]  # as good as the class
             muxers=self.recording.muxers,
         )
 

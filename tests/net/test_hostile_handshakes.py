@@ -124,8 +124,8 @@ async def speak_other_protocol_in_the_network(wire: Wire) -> None:
     await wire.end()
 
 
-async def offer_tls_only(wire: Wire) -> None:
-    wire.greet(HEADER + frame("/tls/1.0.0"))
+async def offer_no_security(wire: Wire) -> None:
+    wire.greet(HEADER + frame("/plaintext/2.0.0"))
     assert await wire.hear(len(HEADER + NA)) == HEADER + NA
     await wire.close()
 
@@ -219,7 +219,11 @@ async def sign_something_else(wire: Wire) -> None:
         (speak_without_pnet, NetworkKeyMismatch, "different network keys"),
         (send_garbage, NetworkKeyMismatch, "different network keys"),
         (speak_other_protocol_in_the_network, NetworkKeyMismatch, "different network keys"),
-        (offer_tls_only, UnsupportedProtocol, "does not offer Noise (/noise), only /tls/1.0.0"),
+        (
+            offer_no_security,
+            UnsupportedProtocol,
+            "does not offer Noise (/noise) or TLS (/tls/1.0.0), only /plaintext/2.0.0",
+        ),
         (propose_without_end, UnsupportedProtocol, "does not offer Noise"),
         (announce_a_long_text, HandshakeError, "more than 1024 bytes"),
         (leave_behind_noise, LinkLost, "0 of 2 bytes"),
@@ -271,7 +275,7 @@ async def silent_behind_the_header(wire: Wire) -> None:
 
 
 async def silent_behind_a_refusal(wire: Wire) -> None:
-    wire.greet(HEADER + frame("/tls/1.0.0"))
+    wire.greet(HEADER + frame("/plaintext/2.0.0"))
 
 
 async def silent_in_a_message(wire: Wire) -> None:
@@ -394,7 +398,7 @@ async def echo_the_first_message(wire: Wire) -> None:
         (answer_nothing, "within"),
         (leave, "different network keys"),
         (answer_and_leave, "ended the handshake before it began"),
-        (answer_na, "does not offer Noise"),
+        (answer_na, "does not offer Noise (/noise) or TLS (/tls/1.0.0)"),
         (answer_garbage, "different network keys"),
         (answer_something_else, "/tls/1.0.0"),
         (answer_with_noise_then_garbage, "Noise handshake"),

@@ -66,6 +66,7 @@ class ClientCore:
                 host_events(emit),
                 dial_from_listening_port=config.punch,
                 tells_addresses=False,
+                security=config.security,
             ),
         )
         self.pool = Pool(loop, self.host, emit, self.rng, config.routing.pool, self._reached)

@@ -70,6 +70,7 @@ class RunningNode:
                 AGENT,
                 host_events(emit),
                 dial_from_listening_port=True,
+                security=config.security,
             ),
         )
         self.addresses = [self.host.listen(address) for address in config.listen]

@@ -32,6 +32,7 @@ def connect(
         ),
     ] = None,
     open_to_all: options.OpenOption = False,
+    security: options.SecurityOption = None,
     directory: options.StateOption = None,
     instance: options.InstanceOption = None,
     grace: options.GraceOption = None,
@@ -47,6 +48,7 @@ def connect(
         "key": key,
         "listen": listen,
         "open": open_to_all or None,
+        "security": security,
         "grace": grace,
         "log": options.log_options(log_level, log_format, hide_destinations),
     }

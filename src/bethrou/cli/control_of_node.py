@@ -162,6 +162,7 @@ class ControlOfNode:
             sent=link.bytes_sent,
             received=link.bytes_received,
             seconds=self._loop.time() - self._since.get((peer, address), self._started),
+            security=link.security,
         )
 
 

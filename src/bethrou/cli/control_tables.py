@@ -158,7 +158,7 @@ class Screen:
                 duration(exit_.since, 1),
                 delay(exit_.round_trip),
                 str(exit_.streams) if exit_.path else "",
-                _cell(exit_.path),
+                _cell(_way(exit_)),
                 _cell(exit_.reason or _exit_note(exit_)),
             )
         self._print(table, len(status.exits))
@@ -176,7 +176,7 @@ class Screen:
             table.add_row(
                 _cell(short_peer(member.id, {})),
                 _cell(member.address),
-                _cell(member.path),
+                _cell(_way(member)),
                 delay(member.round_trip),
                 str(member.streams),
                 size(member.sent),
@@ -275,6 +275,11 @@ def _exit_order(exit_: ExitSnapshot) -> tuple[bool, bool, float]:
 
 def _member_order(member: MemberSnapshot) -> tuple[int, float]:
     return -member.streams, member.seconds
+
+
+def _way(link: ExitSnapshot | MemberSnapshot) -> str:
+    """How a link leads there, and what encrypts it."""
+    return f"{link.path} {link.security}".strip()
 
 
 def _exit_note(exit_: ExitSnapshot) -> str:

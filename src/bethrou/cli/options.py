@@ -43,6 +43,15 @@ InstanceOption = Annotated[
         show_default=False,
     ),
 ]
+SecurityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--security",
+        metavar="LIST",
+        help="How links are secured: noise, tls, or both, the one to propose first in front. Default: noise,tls.",
+        show_default=False,
+    ),
+]
 GraceOption = Annotated[
     str | None,
     typer.Option(

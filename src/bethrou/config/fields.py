@@ -174,6 +174,14 @@ class StickyBy(StrEnum):
     USER = "user"
 
 
+class Security(StrEnum):
+    """What encrypts a link and proves who is at its other end."""
+
+    NOISE = "noise"
+    TLS = "tls"
+    """TLS 1.3."""
+
+
 class LogLevel(StrEnum):
     """The least important log lines to be printed."""
 
@@ -239,6 +247,22 @@ StrategyField = Annotated[Strategy, Choice(Strategy, {"latency": Strategy.FASTES
 StickyByField = Annotated[StickyBy, Choice(StickyBy, {})]
 LevelField = Annotated[LogLevel, Choice(LogLevel, {"warning": LogLevel.WARN}, any_case=True)]
 FormatField = Annotated[LogFormat, Choice(LogFormat, {}, any_case=True)]
+
+
+def _securities(value: object) -> object:
+    """Names in a list, or in a text with commas between them."""
+    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
+        raise refuse("must be noise, tls, or both in the order in which they are to be proposed")
+    for name in names:
+        if name not in list(Security):
+            raise refuse(not_one_of(name, list(Security)))
+    if len(set(names)) < len(names):
+        raise refuse("names one of them twice")
+    return tuple(Security(name) for name in names)
+
+
+SecurityField = Annotated[tuple[Security, ...], BeforeValidator(_securities)]
 
 
 def _resolver(value: object) -> object:

@@ -29,6 +29,8 @@ from bethrou.config.fields import (
     RelayAddressField,
     ResolverField,
     RuleField,
+    Security,
+    SecurityField,
     SizeField,
     StickyBy,
     StickyByField,
@@ -46,6 +48,8 @@ MAX_CREDENTIAL = 255
 """Longest user name and password in bytes: RFC 1929 gives each of them one length byte."""
 
 Password = SecretStr
+
+_SECURITY = (Security.NOISE, Security.TLS)
 
 
 def _check_users(users: Mapping[str, Password]) -> Mapping[str, Password]:
@@ -204,6 +208,8 @@ class ClientConfig(Block):
     log: LogConfig = LogConfig()
     punch: bool = True
     """Ours: listen on a free port, so that links through relays can be replaced by direct ones also behind NAT."""
+    security: SecurityField = _SECURITY
+    """Ours: how links are secured, the one to propose first in front."""
     half_close_wait: Duration = 10.0
     """Ours: how long an application's end of sending is held back from an exit that speaks only 1.0.0."""
     grace: Duration = 30.0
@@ -237,6 +243,7 @@ class ClientOptions(Block):
     key: Path | None = None
     listen: ListenField | None = None
     open: bool | None = None
+    security: SecurityField | None = None
     grace: Duration | None = None
     log: LogOptions = LogOptions()
 
@@ -245,6 +252,7 @@ class ClientOptions(Block):
         places: dict[str, Any] = {
             "key": self.key,
             "server": {"listen": self.listen, "open": self.open},
+            "security": self.security,
             "grace": self.grace,
             "log": dict(self.log),
         }
@@ -271,6 +279,8 @@ class NodeConfig(Block):
     deny: tuple[RuleField, ...] = ()
     """Destinations that are denied, also when `allow` names them."""
     resolver: ResolverField = ResolverChoice()
+    security: SecurityField = _SECURITY
+    """How links are secured, the one to propose first in front."""
     grace: Duration = 30.0
     """How long open connections may go on when the node is stopped."""
     name: Label | None = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from bethrou.wire.noise.records import MAX_CIPHERTEXT, MAX_PLAINTEXT
 from bethrou.wire.pnet import ROOM, address_of
+from bethrou.wire.secure_channel import MAX_PARTIAL, MAX_PLAINTEXT
 from bethrou.wire.yamux.frame import HEADER_SIZE
 
 RECEIVE_SIZE = 256 * 1024
@@ -52,7 +52,7 @@ class Buffers:
     """Scratch memory for one event loop, and for links of one depth. Those of links inside streams are `nested`."""
 
     def __init__(self, outer: Buffers | None = None) -> None:
-        self.receive = bytearray(ROOM + MAX_CIPHERTEXT + 2 + RECEIVE_SIZE)
+        self.receive = bytearray(ROOM + MAX_PARTIAL + RECEIVE_SIZE)
         """Where links read to and take off their pnet protection."""
         self.receive_view = memoryview(self.receive)
         self.receive_address = address_of(self.receive)

@@ -1,7 +1,7 @@
 """Circuits that we open: a link to the relay, and on it a stream that the relay joins to one of the target.
 
 Spec: libp2p/specs relay/circuit-v2.md. Inside the stream the whole stack runs once more, private network included, so
-that a relay sees ciphertext only. Who is at the other end is what Noise proves there, whatever a relay says.
+that a relay sees ciphertext only. Who is at the other end is what the handshake proves there, whatever a relay says.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 from bethrou.errors import AddressError, BethrouError, DecodeError, DialError, LinkError
-from bethrou.net.link import CIRCUIT, Link
+from bethrou.net.link import CIRCUIT, Link, Upgraded
 from bethrou.net.negotiation import OutboundNegotiation, propose
 from bethrou.net.relay_terms import RelayTerms
 from bethrou.net.stream import YamuxStream
 from bethrou.net.tasks import Tasks
+from bethrou.net.upgrade import Upgrader
 from bethrou.wire.circuit import (
     HOP_PROTOCOL,
     MAX_MESSAGE,
@@ -69,6 +70,26 @@ class Circuits:
         """Circuits, and attempts at one, on each link to a relay."""
         self._own: dict[Link, asyncio.TimerHandle | None] = {}
         """Links that are here for circuits alone, with the timer of those that have none."""
+
+    async def connect(
+        self, target: PeerId, address: Multiaddr, upgrader: Upgrader
+    ) -> tuple[Circuit, Upgraded]:
+        """A circuit to `target`, and what it was upgraded to. It is to be given back with `release`.
+
+        Raises what `open` raises and what upgrades raise.
+        """
+        attempts: list[Circuit] = []
+
+        async def attempt() -> YamuxStream:
+            attempts.append(await self.open(target, address))
+            return attempts[-1].stream
+
+        try:
+            _, upgraded = await upgrader.connect(attempt, target)
+            return attempts.pop(), upgraded
+        finally:
+            for failed in attempts:
+                self.release(failed)
 
     async def open(self, target: PeerId, address: Multiaddr) -> Circuit:
         """A circuit to `target` by way of the relay that `address` names; to be given back with `release`.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from bethrou.errors import AddressError, BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
@@ -34,6 +34,7 @@ from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import PingService
 from bethrou.net.reader import ByteReader
 from bethrou.net.role_reversal import RoleReversals
+from bethrou.net.securities import DEFAULT_ORDER, make_securities
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
 from bethrou.net.tasks import Tasks
 from bethrou.net.tcp import configure_link
@@ -92,6 +93,8 @@ class HostConfig:
     NAT puts this port, and holes can be punched."""
     tells_addresses: bool = True
     """Whether peers are told where this host listens (identify)."""
+    security: tuple[str, ...] = DEFAULT_ORDER
+    """The securities that are spoken, the one to propose first in front (net/securities.py)."""
 
 
 class Host:
@@ -115,7 +118,8 @@ class Host:
         self._events = config.events
         self._observers = {object(): (config.events.link_up, config.events.link_down)}
         """Who is told of links that come and go."""
-        self._upgrader = Upgrader(config.network_key, config.identity, config.randbytes, config.clock)
+        securities = make_securities(config.security, config.identity, config.time_ns)
+        self._upgrader = Upgrader(config.network_key, securities, config.randbytes, config.clock)
         self._handlers: dict[str, Handler] = {}
         self.access: Access | None = None
         """Who may do what here; None: every holder of the network key everything."""
@@ -227,7 +231,7 @@ class Host:
 
     def stranger(self) -> Upgrader:
         """What makes connections inside the network under an identity that is used once."""
-        return replace(self._upgrader, identity=Identity.generate(self._config.randbytes))
+        return self._upgrader.under(Identity.generate(self._config.randbytes))
 
     # -- links and streams ------------------------------------------------------------------------------------------
 
@@ -286,8 +290,9 @@ class Host:
             if address.is_circuit:
                 return await self._dial_circuit(peer, address)
             beside = self.listening.sockets if self._config.dial_from_listening_port else ()
-            transport = await connect(self.loop, address, beside)
-            upgraded = await self._upgrader.dial(transport, peer)
+            transport, upgraded = await self._upgrader.connect(
+                lambda: connect(self.loop, address, beside), peer
+            )
         except PeerError as error:
             raise type(error)(f"{address}: {error}") from None
         except asyncio.CancelledError:
@@ -301,15 +306,9 @@ class Host:
     async def _dial_circuit(self, peer: PeerId, address: Multiaddr) -> Link:
         if address.relay is not None and address.relay.peer_id == self.peer_id:
             raise AddressError(f"{address}: this is the relay itself")
-        circuit = await self.circuits.open(peer, address)
-        link: Link | None = None
-        try:
-            upgraded = await self._upgrader.dial(circuit.stream, peer)
-            link = self._start_link(circuit.stream, upgraded, circuit.remote, CIRCUIT)
-            link.closed.add_done_callback(lambda done: self.circuits.release(circuit))
-        finally:
-            if link is None:
-                self.circuits.release(circuit)
+        circuit, upgraded = await self.circuits.connect(peer, address, self._upgrader)
+        link = self._start_link(circuit.stream, upgraded, circuit.remote, CIRCUIT)
+        link.closed.add_done_callback(lambda done: self.circuits.release(circuit))
         return link
 
     async def _end_dials(self) -> None:

@@ -1,7 +1,7 @@
 """A link: one authenticated, encrypted, multiplexed connection to a peer, on any transport.
 
 The link is the protocol of the transport below (a TCP connection, a relayed circuit) and owns what runs on it:
-pnet, Noise records, Yamux. The receiving path is a chain of calls without a task or a queue in it::
+pnet, records (Noise or TLS), Yamux. The receiving path is a chain of calls without a task or a queue in it::
 
     socket -> shared buffer -> XOR (pnet) -> record -> plaintext of its own -> Yamux frames -> streams' protocols
 
@@ -24,9 +24,8 @@ from bethrou.net.stream import YamuxStream
 from bethrou.net.tcp import end_writing
 from bethrou.wire.identify import Identify
 from bethrou.wire.multiaddr import Multiaddr
-from bethrou.wire.noise.records import LENGTH_SIZE, RecordOpener, RecordSealer
-from bethrou.wire.noise.secure_channel import SecureSession
 from bethrou.wire.pnet import ROOM, Keystream
+from bethrou.wire.secure_channel import Opener, Sealer, SecureSession
 from bethrou.wire.yamux.frame import NORMAL
 from bethrou.wire.yamux.session import Session
 from bethrou.wire.yamux.window import WindowBudget
@@ -56,11 +55,12 @@ class Upgraded:
     """What an upgrade (net/upgrade.py) leaves for the link."""
 
     session: SecureSession
+    security: str
+    """The name of what encrypts: noise or tls."""
     initiator: bool
-    send_keystream: Keystream
     receive_keystream: Keystream
-    sealer: RecordSealer
-    opener: RecordOpener
+    sealer: Sealer
+    opener: Opener
     surplus: bytes
     """Bytes read too far, pnet protection already taken off."""
     plaintext_surplus: bytes
@@ -94,6 +94,8 @@ class Link(asyncio.BufferedProtocol):
         self.initiator = upgraded.initiator
         self.remote = remote
         self.path = path
+        self.security = upgraded.security
+        """What encrypts it: noise or tls."""
         self.local = local_end(transport)
         """Our end of the connection; None where it is no TCP connection of its own."""
         self.bytes_received = 0
@@ -111,6 +113,7 @@ class Link(asyncio.BufferedProtocol):
         self._on_stream = on_stream
         self._buffers = buffers
         self._keystream = upgraded.receive_keystream
+        self._sealer = upgraded.sealer
         self._opener = upgraded.opener
         self._partial: bytes = b""
         self._last_received = loop.time()
@@ -203,6 +206,9 @@ class Link(asyncio.BufferedProtocol):
             self._muxer.go_away(NORMAL)
             self._end(LinkLost(reason))
             if not self._transport.is_closing():
+                words = self._sealer.farewell()
+                if words:
+                    self._transport.write(words)
                 end_writing(self._transport)
                 self._loop.call_later(_CLOSE_GRACE, self._transport.abort)
 
@@ -282,23 +288,29 @@ class Link(asyncio.BufferedProtocol):
 
     def _read(self, end: int) -> None:
         """Act on the records in the shared buffer up to `end`; keep what is unfinished."""
-        buffer, view = self._buffers.receive, self._buffers.receive_view
+        view, read = self._buffers.receive_view, self._opener.read
         position = ROOM
-        while end - position >= LENGTH_SIZE:
-            body = position + LENGTH_SIZE
-            size = buffer[position] << 8 | buffer[position + 1]
-            if end - body < size:
-                break
-            position = body + size
+        while True:
             try:
-                plaintext = self._opener.open(view[body:position])
-            except PeerError as error:
-                self.abort(error)
+                plaintext, position = read(view, position, end)
+            except (PeerError, LinkLost) as error:
+                self._refuse(error)
                 return
-            self._act_on(memoryview(plaintext))
+            if plaintext is None:
+                break
+            self._act_on(plaintext)
             if self._failure is not None:
                 return
         self._partial = bytes(view[position:end])
+
+    def _refuse(self, error: PeerError | LinkLost) -> None:
+        """What came is no record, or the last one: say so where the security has a word for it, and end."""
+        words = self._sealer.farewell(error)
+        if words:
+            self._transport.write(words)
+            self._lose(error)
+        else:
+            self.abort(error)
 
     def _act_on(self, plaintext: memoryview) -> None:
         """Pass decrypted bytes on; a peer that breaks the rules loses the link, and nothing else."""

@@ -23,7 +23,7 @@ from bethrou.net.send_limit import HIGHEST, SendLimit
 from bethrou.net.stream import YamuxStream
 from bethrou.net.tcp import limit_unsent
 from bethrou.net.timeouts import TimeoutQueue
-from bethrou.wire.noise.records import MAX_PLAINTEXT, RecordSealer
+from bethrou.wire.secure_channel import MAX_PLAINTEXT, Sealer
 from bethrou.wire.yamux.frame import (
     ACK,
     DATA,
@@ -75,7 +75,7 @@ class Muxer:
         self,
         loop: asyncio.AbstractEventLoop,
         transport: asyncio.Transport,
-        sealer: RecordSealer,
+        sealer: Sealer,
         session: Session,
         buffers: Buffers,
         events: MuxerEvents,

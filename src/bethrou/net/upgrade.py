@@ -1,18 +1,20 @@
-"""From a raw transport to the keys of a link: pnet, multistream, Noise, and the choice of muxer.
+"""From a raw transport to the keys of a link: pnet, multistream, the secure channel, and the choice of muxer.
 
 Either role has one deadline for the whole. Until the peer's multistream header has come, anything that makes no sense
 (random bytes, a close, silence) most likely means that the two sides hold different network keys, and is reported so:
 pnet itself has no way to tell.
 
-The dialer sends nonce, multistream header, proposal and Noise message 1 in one piece. There is only one proposal, so
-nothing is lost when the peer refuses it, and a round trip is saved (rust's V1Lazy does the same).
+A dialer that proposes one security sends nonce, multistream header, proposal and its first message in one piece: a
+round trip is saved (rust's V1Lazy does the same). A peer that refuses it cannot make sense of what follows, so the next
+security is proposed on a connection of its own (`connect`). Where there is only one connection to be had, all are
+proposed on it, and the answer is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from bethrou.errors import (
     BethrouError,
@@ -27,12 +29,10 @@ from bethrou.net.reader import ByteReader
 from bethrou.printable import printable
 from bethrou.wire.keys import Identity
 from bethrou.wire.multistream import Dialer, Listener
-from bethrou.wire.noise.records import RecordOpener, RecordSealer
-from bethrou.wire.noise.secure_channel import PROTOCOL_ID as NOISE
-from bethrou.wire.noise.secure_channel import NoiseChannel, SecureSession
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.pnet import NONCE_SIZE, Keystream
 from bethrou.wire.psk import NetworkKey
+from bethrou.wire.secure_channel import Handshake, Opener, Sealer, SecureSession, Security
 
 YAMUX = "/yamux/1.0.0"
 
@@ -44,28 +44,54 @@ _KEY_HINT = "most likely the two sides hold different network keys"
 
 @dataclass(frozen=True)
 class Upgrader:
-    """What every upgrade of a host needs. `randbytes` gives pnet nonces, `clock` seconds."""
+    """What every upgrade of a host needs. `randbytes` gives pnet nonces, `clock` seconds.
+
+    `securities` are those that are spoken, the one to propose first in front.
+    """
 
     network_key: NetworkKey
-    identity: Identity
+    securities: tuple[Security, ...]
     randbytes: Callable[[int], bytes]
     clock: Callable[[], float]
-    make_channel: type[NoiseChannel] = NoiseChannel
     muxers: tuple[str, ...] = (YAMUX,)
+
+    def under(self, identity: Identity) -> Upgrader:
+        """The same for another identity."""
+        return replace(self, securities=tuple(each.under(identity) for each in self.securities))
+
+    async def connect(
+        self, connect: Callable[[], Awaitable[asyncio.Transport]], expected: PeerId | None
+    ) -> tuple[asyncio.Transport, Upgraded]:
+        """Open a connection and upgrade it; another one for each security that the peer does not have.
+
+        Raises what `dial` and `connect` raise.
+        """
+        for security in self.securities:
+            transport = await connect()
+            try:
+                return transport, await self._dial(transport, expected, (security,))
+            except UnsupportedProtocol:
+                pass
+        raise UnsupportedProtocol(f"the peer does not offer {_listed(self.securities)}")
 
     async def dial(self, transport: asyncio.Transport, expected: PeerId | None) -> Upgraded:
         """Upgrade a connection that we opened.
 
         Raises `NetworkKeyMismatch`, `IdentityMismatch`, `HandshakeError`, `UnsupportedProtocol` or `LinkLost`; the
-        transport is then aborted.
+        transport is then closed.
         """
-        return await self._bounded(_Dialling(self, transport, expected), transport)
+        return await self._dial(transport, expected, self.securities)
 
     async def accept(self, transport: asyncio.Transport) -> Upgraded:
         """Upgrade a connection that the peer opened. Raises as `dial` does."""
-        return await self._bounded(_Accepting(self, transport, None), transport)
+        return await self._bounded(_Accepting(self, transport, None, self.securities))
 
-    async def _bounded(self, upgrade: _Upgrade, transport: asyncio.Transport) -> Upgraded:
+    async def _dial(
+        self, transport: asyncio.Transport, expected: PeerId | None, securities: Sequence[Security]
+    ) -> Upgraded:
+        return await self._bounded(_Dialling(self, transport, expected, securities))
+
+    async def _bounded(self, upgrade: _Upgrade) -> Upgraded:
         done = False
         try:
             async with asyncio.timeout(UPGRADE_TIMEOUT):
@@ -76,7 +102,7 @@ class Upgrader:
             raise upgrade.timed_out() from None
         finally:
             if not done:
-                transport.abort()
+                upgrade.give_up()
 
 
 class _Upgrade:
@@ -84,56 +110,89 @@ class _Upgrade:
 
     initiator: bool
 
-    def __init__(self, upgrader: Upgrader, transport: asyncio.Transport, expected: PeerId | None) -> None:
+    def __init__(
+        self,
+        upgrader: Upgrader,
+        transport: asyncio.Transport,
+        expected: PeerId | None,
+        securities: Sequence[Security],
+    ) -> None:
         self._upgrader = upgrader
+        self._transport = transport
+        self._expected = expected
+        self._securities = {each.protocol_id: each for each in securities}
         self._reader = _reader_of(transport)
         self._nonce = upgrader.randbytes(NONCE_SIZE)
         self._out = Keystream(upgrader.network_key.raw, self._nonce)
         self._in: Keystream | None = None
-        self._channel = upgrader.make_channel(
-            upgrader.identity, initiator=self.initiator, expected=expected, muxers=upgrader.muxers
-        )
+        self._handshake: Handshake | None = None
         self._round_trip = 0.0
-        self._security: Dialer | Listener | None = None
+        self._negotiation: Dialer | Listener | None = None
 
     def timed_out(self) -> HandshakeError:
         """What to say when the deadline passed."""
         late = f"the handshake did not end within {UPGRADE_TIMEOUT:.0f} s"
         return HandshakeError(late) if self._greeted else NetworkKeyMismatch(f"{late}; {_KEY_HINT}")
 
+    def give_up(self) -> None:
+        """End the connection, with a word to the peer where the security has one."""
+        words = self._handshake.last_words() if self._handshake is not None else b""
+        if words and not self._transport.is_closing():
+            self._write(words)
+            self._transport.close()
+        else:
+            self._transport.abort()
+
     async def run(self) -> Upgraded:
         try:
             try:
-                await self._agree_on_noise()
+                security, handshake = await self._agree()
             except (NegotiationError, LinkLost, OSError) as error:
                 raise self._explain(error) from None
-            session = await self._handshake()
-            return await self._finish(session)
+            session = await self._shake_hands(handshake)
+            return await self._finish(security, handshake, session)
         except OSError as error:
             raise LinkLost(f"connection lost during the handshake: {error}") from None
 
     @property
     def _greeted(self) -> bool:
         """Whether the peer's first message made sense, which proves that it holds our network key."""
-        return self._security is not None and self._security.greeted
+        return self._negotiation is not None and self._negotiation.greeted
 
     def _explain(self, error: Exception) -> BethrouError:
-        """What it means that Noise was not agreed on."""
+        """What it means that no security was agreed on."""
         if not self._greeted:
             if isinstance(error, NegotiationError):
                 return NetworkKeyMismatch(f"{_KEY_HINT} (what the peer sends makes no sense with ours)")
             return NetworkKeyMismatch(f"{_KEY_HINT}, or the peer is just stopping ({error})")
-        offered = ", ".join(self._security.refused) if isinstance(self._security, Listener) else ""
+        offered = ", ".join(self._negotiation.refused) if isinstance(self._negotiation, Listener) else ""
         if offered or isinstance(error, UnsupportedProtocol):
             instead = f", only {printable(offered, 200)}" if offered else ""
-            return UnsupportedProtocol(f"the peer does not offer Noise (/noise){instead}")
+            ours = _listed(self._securities.values())
+            return UnsupportedProtocol(f"the peer does not offer {ours}{instead}")
         return HandshakeError(f"the peer ended the handshake before it began ({error})")
 
-    async def _agree_on_noise(self) -> None:
+    async def _agree(self) -> tuple[Security, Handshake]:
+        """Agree on a security, and begin its handshake."""
         raise NotImplementedError
 
-    async def _handshake(self) -> SecureSession:
-        raise NotImplementedError
+    def _begin(self, security: Security) -> Handshake:
+        self._handshake = security.handshake(
+            initiator=self.initiator, expected=self._expected, muxers=self._upgrader.muxers
+        )
+        return self._handshake
+
+    async def _shake_hands(self, handshake: Handshake) -> SecureSession:
+        answered: float | None = None
+        while (session := handshake.session) is None:
+            message = await self._read_message(handshake)
+            if answered is not None and not self.initiator and not self._round_trip:
+                self._round_trip = self._upgrader.clock() - answered
+            answer = handshake.receive(message)
+            if answer:
+                self._write(answer)
+                answered = self._upgrader.clock()
+        return session
 
     def _write(self, data: bytes) -> None:
         self._reader.write(self._out.xor(data))
@@ -143,14 +202,11 @@ class _Upgrade:
         self._in = Keystream(self._upgrader.network_key.raw, nonce)
         self._reader.set_decoder(self._in.xor)
 
-    def _write_message(self, message: bytes) -> None:
-        self._write(len(message).to_bytes(2, "big") + message)
+    async def _read_message(self, handshake: Handshake) -> bytes:
+        header = await self._reader.read_exactly(handshake.header_size)
+        return header + await self._reader.read_exactly(handshake.body_size(header))
 
-    async def _read_message(self) -> bytes:
-        size = int.from_bytes(await self._reader.read_exactly(2), "big")
-        return await self._reader.read_exactly(size)
-
-    async def _negotiate(self, negotiation: Dialer | Listener) -> None:
+    async def _negotiate(self, negotiation: Dialer | Listener) -> str:
         """Run multistream-select, whose first bytes are already written."""
         while True:
             data = await self._reader.read_some()
@@ -162,19 +218,18 @@ class _Upgrade:
                 self._write(answer)
             if agreed is not None:
                 self._reader.push_back(negotiation.surplus)
-                return
+                return agreed
 
-    async def _finish(self, session: SecureSession) -> Upgraded:
+    async def _finish(self, security: Security, handshake: Handshake, session: SecureSession) -> Upgraded:
         assert self._in is not None
-        sealer = RecordSealer(session.keys.send, self._out)
-        opener = RecordOpener(session.keys.receive)
+        sealer, opener = handshake.records(self._out)
         surplus = b""
         if session.muxer != YAMUX:
-            surplus = await self._negotiate_muxer(sealer, opener)
+            surplus = await self._negotiate_muxer(handshake, sealer, opener)
         upgraded = Upgraded(
             session=session,
+            security=security.name,
             initiator=self.initiator,
-            send_keystream=self._out,
             receive_keystream=self._in,
             sealer=sealer,
             opener=opener,
@@ -186,7 +241,7 @@ class _Upgrade:
             raise LinkLost("the peer closed the connection right after the handshake")
         return upgraded
 
-    async def _negotiate_muxer(self, sealer: RecordSealer, opener: RecordOpener) -> bytes:
+    async def _negotiate_muxer(self, handshake: Handshake, sealer: Sealer, opener: Opener) -> bytes:
         """multistream-select inside the channel, for peers that know no early choice; the bytes behind it."""
         negotiation = Dialer([YAMUX]) if self.initiator else Listener(lambda name: name == YAMUX)
         agreed = None
@@ -196,7 +251,14 @@ class _Upgrade:
                 self._reader.write(bytes(sealer.seal(answer)))
             if agreed is not None:
                 return negotiation.surplus
-            agreed = negotiation.receive(opener.open(await self._read_message()))
+            message = memoryview(await self._read_message(handshake))
+            plaintext, _ = opener.read(message, 0, len(message))
+            if plaintext is not None:
+                agreed = negotiation.receive(plaintext)
+
+
+def _listed(securities: Iterable[Security]) -> str:
+    return " or ".join(f"{each.title} ({each.protocol_id})" for each in securities)
 
 
 def _reader_of(transport: asyncio.Transport) -> ByteReader:
@@ -214,38 +276,31 @@ def _reader_of(transport: asyncio.Transport) -> ByteReader:
 class _Dialling(_Upgrade):
     initiator = True
 
-    async def _agree_on_noise(self) -> None:
+    async def _agree(self) -> tuple[Security, Handshake]:
         started = self._upgrader.clock()
-        negotiation = self._security = Dialer([NOISE])
-        first = self._channel.start()
-        hello = negotiation.data_to_send() + len(first).to_bytes(2, "big") + first
+        negotiation = self._negotiation = Dialer(list(self._securities))
+        hello = negotiation.data_to_send()
+        handshake: Handshake | None = None
+        if len(self._securities) == 1:
+            [only] = self._securities.values()
+            handshake = self._begin(only)
+            hello += handshake.start()
         self._reader.write(self._nonce + self._out.xor(hello))
         await self._read_nonce()
-        await self._negotiate(negotiation)
+        security = self._securities[await self._negotiate(negotiation)]
         self._round_trip = self._upgrader.clock() - started
-
-    async def _handshake(self) -> SecureSession:
-        answer = self._channel.receive(await self._read_message())
-        assert answer is not None and self._channel.session is not None
-        self._write_message(answer)
-        return self._channel.session
+        if handshake is None:
+            handshake = self._begin(security)
+            self._write(handshake.start())
+        return security, handshake
 
 
 class _Accepting(_Upgrade):
     initiator = False
 
-    async def _agree_on_noise(self) -> None:
-        negotiation = self._security = Listener(lambda name: name == NOISE)
+    async def _agree(self) -> tuple[Security, Handshake]:
+        negotiation = self._negotiation = Listener(self._securities.__contains__)
         self._reader.write(self._nonce + self._out.xor(negotiation.data_to_send()))
         await self._read_nonce()
-        await self._negotiate(negotiation)
-
-    async def _handshake(self) -> SecureSession:
-        answer = self._channel.receive(await self._read_message())
-        assert answer is not None
-        started = self._upgrader.clock()
-        self._write_message(answer)
-        self._channel.receive(await self._read_message())
-        self._round_trip = self._upgrader.clock() - started
-        assert self._channel.session is not None
-        return self._channel.session
+        security = self._securities[await self._negotiate(negotiation)]
+        return security, self._begin(security)

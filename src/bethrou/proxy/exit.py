@@ -146,6 +146,7 @@ class Exit:
             load=self.load,
             agent=self.statement.agent_version if self.statement is not None else "",
             protocols=self.statement.protocols if self.statement is not None else (),
+            security=link.security if link is not None else "",
         )
 
     def _reason(self, tried: bool) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from bethrou.errors import PeerError
+from bethrou.errors import BethrouError, PeerError
 from bethrou.wire.noise.handshake import TAG_SIZE, pack_nonce
 from bethrou.wire.pnet import ROOM, Keystream, address_of
 
@@ -48,6 +48,10 @@ class RecordSealer:
         self._keystream.xor_sealed(address_of(buffer), ROOM, _BODY + size)
         return view[ROOM:]
 
+    def farewell(self, error: BethrouError | None = None) -> bytes:
+        """Nothing: Noise has no word for the end."""
+        return b""
+
 
 class RecordOpener:
     """Decrypts the records of the receiving direction, whose pnet protection is already taken off."""
@@ -73,3 +77,13 @@ class RecordOpener:
             raise PeerError("Noise record altered on its way (wrong authentication tag)") from None
         self._counter += 1
         return plaintext
+
+    def read(self, received: memoryview, start: int, end: int) -> tuple[memoryview | None, int]:
+        """The plaintext of the record that begins at `start`, if it is all there, and where the next one begins."""
+        body = start + LENGTH_SIZE
+        if body > end:
+            return None, start
+        behind = body + (received[start] << 8 | received[start + 1])
+        if behind > end:
+            return None, start
+        return memoryview(self.open(received[body:behind])), behind

@@ -18,6 +18,7 @@ from bethrou.wire.keys import Identity
 from bethrou.wire.noise.handshake import TransportKeys, XXHandshake, public_bytes
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.public_key import PublicKey
+from bethrou.wire.secure_channel import SecureSession, choose_muxer
 
 PROTOCOL_ID = "/noise"
 SIGNATURE_PREFIX = b"noise-libp2p-static-key:"
@@ -78,17 +79,6 @@ def _decode_muxers(extensions: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-@dataclass(frozen=True, repr=False)
-class SecureSession:
-    """What a finished handshake proves and agrees on."""
-
-    peer_id: PeerId
-    public_key: PublicKey
-    muxer: str | None
-    """The muxer agreed on early; None means that multistream-select inside the channel decides."""
-    keys: TransportKeys
-
-
 class NoiseChannel:
     """One side of libp2p's Noise handshake, from messages to messages.
 
@@ -110,6 +100,8 @@ class NoiseChannel:
         ephemeral: Callable[[], X25519PrivateKey] = X25519PrivateKey.generate,
     ) -> None:
         self.session: SecureSession | None = None
+        self.keys: TransportKeys | None = None
+        """What the transport phase is encrypted with; there with the session."""
         self._initiator = initiator
         self._expected = expected
         self._muxers = tuple(muxers)
@@ -138,9 +130,9 @@ class NoiseChannel:
         self.session = SecureSession(
             peer_id=PeerId.from_public_key(proven.identity_key),
             public_key=proven.identity_key,
-            muxer=self._choose_muxer(proven.stream_muxers),
-            keys=self._handshake.split(),
+            muxer=choose_muxer(self._initiator, self._muxers, proven.stream_muxers),
         )
+        self.keys = self._handshake.split()
         return answer
 
     def _verify(self, payload: HandshakePayload) -> HandshakePayload:
@@ -152,8 +144,3 @@ class NoiseChannel:
         if self._expected is not None and proven != self._expected:
             raise IdentityMismatch(f"dialled {self._expected}, but {proven} answered")
         return payload
-
-    def _choose_muxer(self, theirs: Sequence[str]) -> str | None:
-        """The initiator's first entry that the responder also lists, or None without an overlap."""
-        first, second = (self._muxers, theirs) if self._initiator else (theirs, self._muxers)
-        return next((name for name in first if name in second), None)

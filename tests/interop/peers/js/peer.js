@@ -13,6 +13,7 @@ import { identify, identifyPush } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
 import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
+import { tls } from '@libp2p/tls'
 import { createLibp2p } from 'libp2p'
 import { runClient } from './client.js'
 import { runExit } from './exit.js'
@@ -27,6 +28,7 @@ const { positionals: [role], values: options } = parseArgs({
     'connect-relay': { type: 'string', default: '' },
     'identity-seed': { type: 'string' },
     'early-muxer': { type: 'string', default: 'true' },
+    security: { type: 'string', default: 'default' },
     mode: { type: 'string', default: 'proper' }
   }
 })
@@ -39,14 +41,20 @@ if ((role !== 'exit' && role !== 'client') || options.mode !== 'proper') {
 const entry = createRequire(import.meta.url).resolve('libp2p')
 const { version } = JSON.parse(readFileSync(entry.replace(/\/dist\/.*$/, '/package.json')))
 
-/** Noise that leaves the muxer to multistream-select. */
-const noiseAlone = (components) => {
-  const encrypter = noise()(components)
+/** The same security, but it leaves the muxer to multistream-select. */
+const alone = (make) => (components) => {
+  const encrypter = make(components)
   for (const name of ['secureOutbound', 'secureInbound']) {
     const secure = encrypter[name].bind(encrypter)
     encrypter[name] = (connection, settings) => secure(connection, { ...settings, skipStreamMuxerNegotiation: true })
   }
   return encrypter
+}
+
+const securities = { default: [noise()], noise: [noise()], tls: [tls()], 'tls,noise': [tls(), noise()], 'noise,tls': [noise(), tls()] }[options.security]
+if (securities == null) {
+  console.error(`unknown security ${options.security}`)
+  process.exit(2)
 }
 
 const libp2p = await createLibp2p({
@@ -59,7 +67,7 @@ const libp2p = await createLibp2p({
   },
   transports: [tcp(), circuitRelayTransport()],
   connectionProtector: preSharedKey({ psk: readFileSync(options.psk) }),
-  connectionEncrypters: [options['early-muxer'] === 'false' ? noiseAlone : noise()],
+  connectionEncrypters: options['early-muxer'] === 'false' ? securities.map(alone) : securities,
   streamMuxers: [yamux({ maxInboundStreams: 100_000, maxOutboundStreams: 100_000 })],
   connectionManager: { inboundConnectionThreshold: 1000 },
   services: {
