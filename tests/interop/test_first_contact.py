@@ -54,7 +54,7 @@ async def test_a_client_learns_who_our_node_is(peers: Peers, key: NetworkKey, na
             "/libp2p/autonat/2/dial-request",
         }
         assert set(seen["protocols"]) == offered
-        assert seen["signed_record"]
+        assert seen["signed_record"] == (name != "rust")  # rust-libp2p takes records of its own kind only
         assert [f"{address}/p2p/{seen['peer']}" for address in seen["listen_addrs"]] == [node.address]
         assert seen["observed_addr"].startswith("/ip4/127.0.0.1/tcp/")
 
@@ -103,7 +103,7 @@ async def test_an_unknown_protocol_is_refused_and_the_link_goes_on(
         assert not asked["ok"]
         assert "protocol" in asked["error"].lower(), asked
         assert (await peer.command("protocol", name="/bethrou/proxy/1.0.0"))["ok"]
-        await until(lambda: node.streams == 0)
+        await until(lambda: node.streams == peer.standing)
         assert (await peer.command("ping"))["ok"]
 
 
