@@ -1,4 +1,4 @@
-"""A client at work: its core, and SOCKS5 on a local port for applications."""
+"""A client at work: its core, and a local port for applications."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from bethrou.config import ClientConfig
 from bethrou.errors import UserError
 from bethrou.events import Emit
 from bethrou.net.listener import open_listening_socket
-from bethrou.proxy.socks_server import Access, SocksServer
+from bethrou.proxy.access import Access
+from bethrou.proxy.front_door import FrontDoor
 from bethrou.quantities import counted
 from bethrou.snapshots import ConnectionSnapshot
 from bethrou.wire.keys import Identity
@@ -45,7 +46,7 @@ class RunningClient:
         except UserError:
             sock.close()
             raise
-        self._socks = SocksServer(
+        self._door = FrontDoor(
             loop,
             self.core.router,
             _access(config),
@@ -54,21 +55,21 @@ class RunningClient:
             scratch=self.core.host.buffers.socket,
             half_close_wait=config.half_close_wait,
         )
-        self._socks.direct = self.core.direct
-        self._socks.listen(sock)
+        self._door.carrier.direct = self.core.direct
+        self._door.listen(sock)
 
     @property
     def active(self) -> int:
         """Applications' connections alive."""
-        return len(self._socks.connections)
+        return len(self._door.connections)
 
     def connections(self) -> Sequence[ConnectionSnapshot]:
         """Applications' connections that have said where they want to go."""
-        return self._socks.snapshots()
+        return self._door.snapshots()
 
     def close_connection(self, identifier: str) -> bool:
         """End the application's connection whose request has this ID. Whether there was one."""
-        return self._socks.close_connection(identifier)
+        return self._door.close_connection(identifier)
 
     def reload(self, config: ClientConfig) -> list[str]:
         """Obey `config` from now on; no connection is dropped. What has changed, a line each.
@@ -77,24 +78,24 @@ class RunningClient:
         """
         before = self.config
         self.core.reload(config)
-        self._socks.direct = self.core.direct
-        self._socks.access = _access(config)
-        self._socks.half_close_wait = config.half_close_wait
+        self._door.carrier.direct = self.core.direct
+        self._door.access = _access(config)
+        self._door.carrier.half_close_wait = config.half_close_wait
         self.config = config
         return _differences(before, config)
 
     def drain(self) -> None:
         """Take no new applications."""
         self.draining = True
-        self._socks.stop_listening()
+        self._door.drain()
 
     def idle_for(self, seconds: float) -> bool:
         """Whether no connection has moved a byte for `seconds`."""
-        return self._socks.idle_for(seconds)
+        return self._door.idle_for(seconds)
 
     async def close(self) -> None:
         """End everything."""
-        await self._socks.close()
+        await self._door.close()
         await self.core.close()
 
 

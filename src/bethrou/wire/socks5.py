@@ -3,9 +3,10 @@
 One object a connection is fed what the application sends, in any chunking, and returns one event at a time:
 
     greeting --> [Credentials --> answer_credentials] --> Connect | Violation
+             --> Stranger
 
-What must be written meanwhile is in `data_to_send`; the reply to a Connect is made by `reply` once its outcome
-is known. Applications may send everything at once, payload included: nothing is lost, see `surplus`.
+What must be written meanwhile is in `data_to_send`; the reply to a Connect is made by `granted` or `refused` once its
+outcome is known. Applications may send everything at once, payload included: nothing is lost, see `surplus`.
 """
 
 from __future__ import annotations
@@ -73,13 +74,20 @@ class Connect:
 
 @dataclass(slots=True)
 class Violation:
-    """The application is no SOCKS5 client, or asks for what is not there: send `reply`, log `reason`, close."""
+    """The application breaks a rule, or asks for what is not there: send `reply`, log `reason`, close."""
 
     reply: bytes
     reason: str
 
 
-Event = Credentials | Connect | Violation
+@dataclass(slots=True)
+class Stranger:
+    """The application does not speak SOCKS5. All that it has said is in `surplus`, with this byte in front."""
+
+    first: int
+
+
+Event = Credentials | Connect | Violation | Stranger
 
 
 class _State(IntEnum):
@@ -135,6 +143,14 @@ class Socks5Server:
         """The application's bytes behind its request, which belong to the destination; empty before it."""
         return self._buffer if self._state is _State.DONE else b""
 
+    def granted(self, bound: tuple[str, int] | None) -> bytes:
+        """The reply when the destination is connected; `bound` as in `reply`."""
+        return reply(Reply.SUCCEEDED, bound)
+
+    def refused(self, failure: Failure) -> bytes:
+        """The reply when there is no connection."""
+        return reply(reply_code(failure))
+
     def _advance(self) -> Event | None:
         event: Event | None = None
         if self._state is _State.GREETING:
@@ -150,7 +166,7 @@ class Socks5Server:
         if not buffer:
             return None
         if buffer[0] != VERSION:
-            return self._end(_explain_stranger(buffer[0]))
+            return self._end(Stranger(buffer[0]))
         if len(buffer) < 2 or len(buffer) < 2 + buffer[1]:
             return None
         end = 2 + buffer[1]
@@ -252,11 +268,6 @@ def reply_code(failure: Failure) -> Reply:
 
 _PLAIN_REPLIES = {code: bytes((VERSION, code, 0, _IPV4, 0, 0, 0, 0, 0, 0)) for code in Reply}
 
-_HTTP_ANSWER = (
-    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 34\r\n\r\n"
-    b"This port speaks SOCKS5, not HTTP\n"
-)
-
 
 def _judge(address_type: int, raw: bytes, port: int) -> Event:
     try:
@@ -269,19 +280,3 @@ def _judge(address_type: int, raw: bytes, port: int) -> Event:
         return Connect(host, check_port(port), address_type)
     except RequestError as error:
         return Violation(reply(reply_code(error.failure)), str(error))
-
-
-def _explain_stranger(first: int) -> Violation:
-    """Name what is no SOCKS5 by its first byte alone, so that chunking makes no difference."""
-    if first == 4:
-        # The refusal of SOCKS4 (its reply 91), which such a client understands.
-        return Violation(b"\x00\x5b" + bytes(6), "application speaks SOCKS4; SOCKS5 is needed")
-    if first == 0x16:
-        return Violation(b"", "application speaks TLS; it takes this port for an HTTPS proxy or server")
-    if first == ord("S"):
-        return Violation(b"", "application speaks SSH; it takes this port for an SSH server")
-    if ord("A") <= first <= ord("Z"):
-        return Violation(
-            _HTTP_ANSWER, "application speaks HTTP; it takes this port for an HTTP proxy or server"
-        )
-    return Violation(b"", f"application does not speak SOCKS5: its first byte is {first:#04x}")
