@@ -3,7 +3,8 @@
 The body goes up while the answer comes down: an answer may begin before the body has ended. Each direction waits when
 the other end does not take more. A request that has begun is never sent again; when its connection had served others
 before and ends without a word, the application's is ended alike: it knows that this can happen to a kept connection,
-and whether the request may be repeated.
+and whether the request may be repeated. When the application has sent all it will, the destination is told: to many
+that means that nobody waits for the answer any more, as it would without a proxy.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Exchange:
         self._request = request
         self._target = target
         self._sending: asyncio.Task[None] | None = None
+        self._held_fin: asyncio.TimerHandle | None = None
         self._violation = ""
         """What the application did wrong in its body."""
         self._answered = False
@@ -76,6 +78,8 @@ class Exchange:
         self._send_head(whole)
         if not whole:
             self._sending = self._server.tasks.start(self._send_body(), "http request body")
+        self._app.pipe.on_end = self._pass_end_on
+        self._pass_end_on()
         try:
             await self._pass_answer_on()
             if self._sending is not None and self._app.splice is None:
@@ -86,6 +90,9 @@ class Exchange:
         except _FAILED as error:
             self._failed(str(error), silent=self._upstream.pipe.received == before)
         finally:
+            self._app.pipe.on_end = None
+            if self._held_fin is not None:
+                self._held_fin.cancel()
             await self._stop_sending()
 
     async def _stop_sending(self) -> None:
@@ -116,12 +123,36 @@ class Exchange:
                 elif isinstance(event, h11.EndOfMessage):
                     end = h11.EndOfMessage(headers=trailers(event))
                     self._upstream.pipe.write(self._far.send(end) or b"")
+                    self._pass_end_on()
                     return
                 else:
                     return
         except (h11.RemoteProtocolError, OSError) as error:
             self._violation = str(error)
             self._upstream.fail(f"application: {error}")
+
+    def _pass_end_on(self) -> None:
+        """If the application has sent all it will, and this request is the end of it, tell the destination."""
+        pipe = self._app.pipe
+        last = (
+            self._far.our_state is not h11.SEND_BODY and not pipe.buffered and not self._near.trailing_data[0]
+        )
+        if not pipe.ended or not last:
+            return
+        if self._upstream.half_close:
+            self._upstream.end_writing()
+        elif self._held_fin is None:
+            self._hold_end()
+
+    def _hold_end(self) -> None:
+        """Tell it only when nothing has come for a while: a 1.0.0 exit drops the answer when it is told earlier."""
+        loop = self._server.carrier.loop
+        quiet = loop.time() - self._upstream.pipe.last_activity
+        wait = self._server.carrier.half_close_wait
+        if quiet < wait:
+            self._held_fin = loop.call_later(wait - quiet, self._hold_end)
+        else:
+            self._upstream.end_writing()
 
     # -- down --------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 
 from bethrou.errors import RequestError
 from bethrou.net.splice import SpliceEnd
+from bethrou.net.tcp import end_writing
 from bethrou.proxy.carrier import Carrier, Ended, Opened, report
 from bethrou.proxy.http_pipe import HttpPipe
 from bethrou.proxy.rules import Ruling
@@ -31,6 +32,7 @@ class Upstream:
         self.peer = opened.peer
         self.used = False
         """Whether a request has been answered on it."""
+        self._said_all = False
         self._carrier = carrier
         self._opened = opened
         self._name = name
@@ -55,11 +57,24 @@ class Upstream:
         exit_ = self._opened.exit
         return (
             not self.over
+            and not self._said_all
             and (host, port, name, ruling) == (self.request.host, self.request.port, self._name, self._ruling)
             and not self.pipe.ended
             and not self.pipe.buffered
             and (exit_ is None or exit_.usable)
         )
+
+    def end_writing(self) -> None:
+        """Tell the destination that nothing more will come."""
+        transport = self.pipe.transport
+        if (
+            not self._said_all
+            and not self.pipe.lost
+            and not transport.is_closing()
+            and transport.can_write_eof()
+        ):
+            self._said_all = True
+            end_writing(transport)
 
     def close(self) -> None:
         """It is needed no more, and all is well."""
