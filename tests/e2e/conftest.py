@@ -25,7 +25,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if item.path.name == "test_real_clients.py":  # other people's programs may well want the usual loop
+    if item.path.name in (
+        "test_real_clients.py",
+        "test_real_http_clients.py",
+    ):  # other people's programs may well want the usual loop
         return {"asyncio": asyncio.new_event_loop}
     return {"uvloop": uvloop.new_event_loop}
 
