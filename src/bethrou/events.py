@@ -85,7 +85,7 @@ class SourceChanged:
 
 @dataclass(frozen=True, slots=True)
 class StrangerRefused:
-    """Somebody connected who is no member, or no SOCKS client. `service` is "link" or "socks"."""
+    """Somebody connected who is no member, or no application that may. `service` is "link" or "socks"."""
 
     service: str
     address: str

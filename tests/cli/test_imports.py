@@ -39,7 +39,8 @@ def test_the_command_line_itself_loads_nothing_heavy(module: str) -> None:
 
 def test_the_client_does_without_the_nodes_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_client")
-    assert "bethrou.proxy.pool" in loaded
+    assert "bethrou.proxy.front_door" in loaded
+    assert loaded.isdisjoint({"bethrou.proxy.http_server", "bethrou.wire.http_request"})
     assert loaded.isdisjoint(
         {"bethrou.proxy.exit_node", "bethrou.proxy.resolver", "bethrou.proxy.direct", *LOADED_WHEN_NEEDED}
     )
@@ -49,7 +50,7 @@ def test_the_node_does_without_the_clients_parts() -> None:
     loaded = loaded_by("bethrou.cli.start_node")
     assert "bethrou.proxy.exit_node" in loaded
     assert loaded.isdisjoint(
-        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.socks_server"}
+        {"bethrou.proxy.pool", "bethrou.proxy.router", "bethrou.proxy.front_door"}
         | set(LOADED_WHEN_NEEDED) - {"aiodns", "pycares"}
     )
 

@@ -16,6 +16,8 @@ from live.processes import ClientProgram, NodeProgram, Programs, programs
 from proxy.dns_server import DnsServerForTests
 
 _HERE = Path(__file__).parent
+_OTHER_PEOPLES = {"test_real_clients.py", "test_real_http_clients.py"}
+"""Other people's programs may well want asyncio's usual loop."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,10 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if item.path.name in (
-        "test_real_clients.py",
-        "test_real_http_clients.py",
-    ):  # other people's programs may well want the usual loop
+    if item.path.name in _OTHER_PEOPLES:
         return {"asyncio": asyncio.new_event_loop}
     return {"uvloop": uvloop.new_event_loop}
 
