@@ -15,6 +15,7 @@
             - `IdentityMismatch`: somebody else answered than the peer that was dialled
         - `TlsError`: a rule of TLS was broken behind the handshake; carries the alert
         - `MuxerError`: a Yamux rule was broken; carries the GOAWAY code
+        - `WebSocketError`: a rule of WebSockets was broken, or none was to be had; carries the close code
     - `LinkError`: the world failed, nobody broke a rule
         - `DialError`: no address of a peer led to a link
         - `LinkLost`: the link went away or fell silent
@@ -100,6 +101,14 @@ class MuxerError(PeerError):
     """A Yamux rule was broken. `code` is the GOAWAY code that says so (spec: yamux, Go Away Message)."""
 
     def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class WebSocketError(PeerError):
+    """A rule of WebSockets was broken, or the other side speaks none. `code` is the close code that says so."""
+
+    def __init__(self, message: str, code: int = 1002) -> None:
         super().__init__(message)
         self.code = code
 

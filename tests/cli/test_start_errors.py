@@ -48,7 +48,7 @@ def test_an_option_that_is_none_is_refused_with_a_hint(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--listen", "0.0.0.0:4000"], "--listen: '0.0.0.0:4000' is no multiaddr"),
-        (["--listen", "/ip4/127.0.0.1/udp/4000/quic-v1"], "only plain TCP addresses"),
+        (["--listen", "/ip4/127.0.0.1/udp/4000/quic-v1"], "only TCP addresses"),
         (["--allow", "10.0.0.1/8"], "--allow: "),
         (["--deny", "x"], "--deny: "),
         (["--resolver", "dns.example"], "--resolver: "),

@@ -11,6 +11,7 @@ from net.collector import Collector, End
 from net.hosts import link_over, open_pipe, stream_pair, two_hosts
 from net.memory import memory_pipe
 from net.relays import relayed
+from net.websockets import test_certificate, websocket_pair
 
 Pipe = tuple[End, End]
 
@@ -34,6 +35,23 @@ async def tcp() -> AsyncIterator[Pipe]:
     left, near_protocol = await loop.create_connection(Collector, sock=near)
     right, far_protocol = await loop.connect_accepted_socket(Collector, far)
     async with _closing(End(left, near_protocol), End(right, far_protocol)) as pipe:
+        yield pipe
+
+
+@asynccontextmanager
+async def websocket() -> AsyncIterator[Pipe]:
+    """A WebSocket over loopback."""
+    async with websocket_pair() as (left, right), _closing(_new_end(left), _new_end(right)) as pipe:
+        yield pipe
+
+
+@asynccontextmanager
+async def secure_websocket() -> AsyncIterator[Pipe]:
+    """A WebSocket in TLS."""
+    async with (
+        websocket_pair(test_certificate()) as (left, right),
+        _closing(_new_end(left), _new_end(right)) as pipe,
+    ):
         yield pipe
 
 
@@ -78,6 +96,7 @@ async def memory() -> AsyncIterator[Pipe]:
 
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pipe]]] = {
     "tcp": tcp,
+    "ws": websocket,
     "yamux": yamux,
     "circuit": circuit,
     "relayed": relayed_circuit,

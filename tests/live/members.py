@@ -98,14 +98,16 @@ class Client:
 async def running_node(
     key: NetworkKey,
     *,
-    listen: str = "/ip4/127.0.0.1/tcp/0",
+    listen: str | Sequence[str] = "/ip4/127.0.0.1/tcp/0",
     allow: Sequence[str] = ("127.0.0.0/8",),
     identity: Identity | None = None,
     **options: Any,
 ) -> AsyncIterator[Node]:
     """A node for the length of a block; afterwards nothing of it is left."""
     events = Events()
-    config = node_config({"listen": [listen], "allow": list(allow), **options})
+    config = node_config(
+        {"listen": [listen] if isinstance(listen, str) else list(listen), "allow": list(allow), **options}
+    )
     app = RunningNode(
         asyncio.get_running_loop(), config, key, identity or Identity.generate(os.urandom), events
     )

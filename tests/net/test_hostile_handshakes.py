@@ -340,7 +340,7 @@ async def test_many_silent_callers_at_once(scene: Scene, monkeypatch: pytest.Mon
 async def test_callers_beyond_the_bound_are_closed_unheard(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bethrou.net.host.MAX_HANDSHAKES", 3)
+    monkeypatch.setattr("bethrou.net.accepting.MAX_HANDSHAKES", 3)
     wires = [await asyncio.open_connection("127.0.0.1", scene.port) for _ in range(4)]
     for reader, _ in wires[:3]:
         assert len(await reader.readexactly(GREETING)) == GREETING

@@ -315,7 +315,7 @@ async def test_a_relay_that_joins_us_to_somebody_else() -> None:
     async def accept(link: Link, stream: YamuxStream, reader: ByteReader) -> None:
         await reader.read_prefixed(MAX_MESSAGE)
         stream.write(OK)
-        await liars[0].accept_circuit(stream, link.remote)
+        await liars[0].accepting.take_circuit(stream, link.remote)
 
     def impostor(link: Link, stream: YamuxStream, reader: ByteReader) -> None:
         accepting.append(asyncio.ensure_future(accept(link, stream, reader)))
@@ -401,7 +401,7 @@ async def test_circuits_by_the_hundred_that_become_nothing(monkeypatch: pytest.M
             assert negotiation.stream
         at_hidden = hidden.links[relay.peer_id][0]
         await until(lambda: at_hidden.stream_count == 0)
-        assert hidden._handshakes == 0
+        assert hidden.accepting.handshakes == 0
         dialer = Member("dialer")
         assert (await dialer.dial(hidden.peer_id, hidden.circuit_addresses)).alive
         await dialer.close()

@@ -21,6 +21,7 @@ from bethrou.net.autonat import Autonat
 from bethrou.net.dcutr import Dcutr
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.network_watch import NetworkWatch
+from bethrou.net.tls import TlsIdentity
 from bethrou.proxy.pool import Pool
 from bethrou.proxy.router import Router
 from bethrou.wire.keys import Identity
@@ -54,6 +55,7 @@ class ClientCore:
         self._loop = loop
         self.rng = random.Random(os.urandom(16))
         """For what is spread or chosen by chance."""
+        self._tls = TlsIdentity(ca=config.tls_ca)
         self.host = Host(
             loop,
             HostConfig(
@@ -67,6 +69,7 @@ class ClientCore:
                 dial_from_listening_port=config.punch,
                 tells_addresses=False,
                 security=config.security,
+                tls=self._tls,
             ),
         )
         self.pool = Pool(loop, self.host, emit, self.rng, config.routing.pool, self._reached)
@@ -87,6 +90,7 @@ class ClientCore:
 
     def reload(self, config: ClientConfig) -> None:
         """Obey `config` from now on. Raises ConfigError when it cannot be obeyed; then nothing has changed."""
+        self._tls.reload()
         self.discovery.configure(config)
         self._allow_direct(config)
         self.router.configure(config.routing, config.rules)

@@ -26,6 +26,7 @@ from bethrou.net.reachability import Finding
 from bethrou.net.relay_keeper import RelayKeeper
 from bethrou.net.relay_limits import RelayLimits
 from bethrou.net.relay_service import RelayService
+from bethrou.net.tls import TlsIdentity
 from bethrou.proxy.destination import Address
 from bethrou.proxy.exit_node import ExitNode, Request
 from bethrou.proxy.exit_state import PROTOCOL as STATE_PROTOCOL
@@ -59,6 +60,7 @@ class RunningNode:
         """As it is obeyed now."""
         self._own = OwnAddresses(loop.time())
         self._resolver = open_resolver(config.resolver, loop.time)
+        self._tls = TlsIdentity(config.tls_certificate, config.tls_key, config.tls_ca)
         self.host = Host(
             loop,
             HostConfig(
@@ -71,6 +73,8 @@ class RunningNode:
                 host_events(emit),
                 dial_from_listening_port=True,
                 security=config.security,
+                announce=tuple(address.without_peer() for address in config.announce),
+                tls=self._tls,
             ),
         )
         self.addresses = [self.host.listen(address) for address in config.listen]
@@ -148,6 +152,7 @@ class RunningNode:
         Raises ConfigError when it cannot be obeyed; then nothing has changed.
         """
         before = self.config
+        self._tls.reload()
         self.discovery.configure(config)
         self._keeper.configure(config.connect_relay)
         self._policy = dataclasses.replace(self._policy, allow=config.allow, deny=config.deny)

@@ -46,6 +46,14 @@ def start(
             show_default=False,
         ),
     ] = None,
+    announce: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MULTIADDR",
+            help="Tell members that the node can be reached there, too: a web server in front of it; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     key: options.KeyOption = None,
     identity: Annotated[
         str | None,
@@ -95,6 +103,30 @@ def start(
             metavar="MULTIADDR",
             help="Another node of this network, ending in /p2p/ID: the two tell each other, and whoever asks them, of "
             "all nodes that they know; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    tls_certificate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The certificate for listening on /wss, with its chain (PEM).",
+            show_default=False,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Its private key. Default: in the file of the certificate.",
+            show_default=False,
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Certificates by which /wss servers are known. Default: the system's.",
             show_default=False,
         ),
     ] = None,
@@ -286,6 +318,10 @@ def start(
 
     given = {
         "listen": listen,
+        "announce": announce,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "tls_ca": tls_ca,
         "key": key,
         "identity": identity,
         "allow": allow,

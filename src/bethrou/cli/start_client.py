@@ -23,7 +23,7 @@ from bethrou.cli.service_manager import ServiceManager
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import ClientConfig, HostPort, load_client_config
 from bethrou.errors import AddressError, ConfigError
-from bethrou.net.addresses import tcp_endpoint
+from bethrou.net.addresses import endpoint
 from bethrou.ops import logs
 from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import CLIENT_WORDS, EventLog
@@ -132,7 +132,7 @@ def _check_addresses(config: ClientConfig, path: str) -> None:
 
 def _why_not_dialled(address: Multiaddr) -> str | None:
     try:
-        tcp_endpoint(address.relay or address)
+        endpoint(address.relay or address)
     except AddressError as error:
         return str(error)
     return None

@@ -23,7 +23,7 @@ from bethrou.cli.service_manager import ServiceManager
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import NodeConfig, load_node_config
 from bethrou.errors import AddressError, ConfigError
-from bethrou.net.addresses import is_loopback, tcp_endpoint
+from bethrou.net.addresses import endpoint, is_loopback
 from bethrou.ops import logs
 from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import NODE_WORDS, EventLog
@@ -145,10 +145,15 @@ def _address_lines(addresses: list[Multiaddr]) -> list[str]:
 
 def _check_addresses(config: NodeConfig) -> None:
     """Refuse addresses of other transports before anything is written."""
-    given = (("--listen", config.listen), ("--peer", config.peers), ("--connect-relay", config.connect_relay))
+    given = (
+        ("--listen", config.listen),
+        ("--announce", config.announce),
+        ("--peer", config.peers),
+        ("--connect-relay", config.connect_relay),
+    )
     for option, addresses in given:
         for address in addresses:
             try:
-                tcp_endpoint(address)
+                endpoint(address)
             except AddressError as error:
                 raise ConfigError(f"{option}: {error}") from None

@@ -206,6 +206,8 @@ class ClientConfig(Block):
     """Ours: which requests go where; the first that matches decides."""
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    tls_ca: Path | None = None
+    """Ours: certificates by which /wss servers are known, in place of the system's."""
     punch: bool = True
     """Ours: listen on a free port, so that links through relays can be replaced by direct ones also behind NAT."""
     security: SecurityField = _SECURITY
@@ -285,6 +287,13 @@ class NodeConfig(Block):
     """How long open connections may go on when the node is stopped."""
     name: Label | None = None
     tags: tuple[Label, ...] = Field(default=(), max_length=16)
+    announce: tuple[MultiaddrField, ...] = Field(default=(), max_length=16)
+    """Where this node can be reached, too: by way of a web server, for example."""
+    tls_certificate: Path | None = None
+    """With its chain, PEM, for listening on /wss."""
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    """Certificates by which /wss servers are known, in place of the system's."""
     peers: tuple[PeerAddressField, ...] = Field(default=(), max_length=256)
     """Other nodes of the network, to which links are kept."""
     connect_relay: tuple[RelayAddressField, ...] = Field(default=(), max_length=16)

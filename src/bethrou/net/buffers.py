@@ -63,6 +63,11 @@ class Buffers:
         self.waiting: WaitingBytes = WaitingBytes() if outer is None else outer.waiting
 
     @cached_property
+    def websocket(self) -> memoryview:
+        """Where WebSockets read to; made when the first one is there. They are never inside a stream."""
+        return memoryview(bytearray(RECEIVE_SIZE))
+
+    @cached_property
     def nested(self) -> Buffers:
         """The set for links that run on streams of the links that use this one; made when it is first needed."""
         return Buffers(self)

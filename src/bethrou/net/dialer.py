@@ -17,10 +17,12 @@ from typing import TypeVar
 import aiohappyeyeballs
 
 from bethrou.errors import BethrouError, DialError, LinkLost
-from bethrou.net.addresses import family_of, tcp_endpoint
+from bethrou.net.addresses import endpoint, family_of, tcp_endpoint
 from bethrou.net.listener import bind_beside
-from bethrou.net.reader import ByteReader
+from bethrou.net.reader import ByteReader, reader_of
 from bethrou.net.tcp import configure_link
+from bethrou.net.tls import HANDSHAKE_TIMEOUT as TLS_TIMEOUT
+from bethrou.net.tls import TlsIdentity, said_by_tls
 from bethrou.wire.multiaddr import Multiaddr
 
 CONNECT_TIMEOUT = 5.0
@@ -56,18 +58,49 @@ async def connect(
     It comes from the port of one of the listening sockets in `beside`, if it can: then the peer sees, and tells us,
     where a NAT puts that port.
     """
-    host, port = tcp_endpoint(address)
+    where = endpoint(address)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            found = await _look_up(loop, address, host, port)
+            found = await _look_up(loop, address, where.host, where.port)
             sock = await _start_connection(loop, found, beside)
     except TimeoutError:
         raise LinkLost(f"{address}: no answer within {CONNECT_TIMEOUT:.0f} s") from None
     except UnicodeError:
-        raise LinkLost(f"{address}: no such host: {host} is no name that can be looked up") from None
+        raise LinkLost(f"{address}: no such host: {where.host} is no name that can be looked up") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: uvloop, of a file descriptor still in its books
         raise LinkLost(f"{address}: {said_by(error)}") from None
     return await _made_transport(loop, sock, address)
+
+
+async def connect_tls(
+    loop: asyncio.AbstractEventLoop, address: Multiaddr, tls: TlsIdentity | None
+) -> ByteReader:
+    """What reads a new connection to `address`, with TLS on it if `tls` says whom to trust.
+
+    Raises `LinkLost`, `AddressError` or, where our own certificates cannot be used, `ConfigError`.
+    """
+    transport = await connect(loop, address)
+    if tls is None:
+        return reader_of(transport)
+    inside = ByteReader()
+    secured: asyncio.Transport | None = None
+    try:
+        secured = await loop.start_tls(
+            transport,
+            inside,
+            tls.client,
+            server_hostname=endpoint(address).server_name,
+            ssl_handshake_timeout=TLS_TIMEOUT,
+        )
+    except (OSError, ValueError) as error:
+        raise LinkLost(f"{address}: TLS: {said_by_tls(error)}") from None
+    finally:
+        if secured is None:
+            transport.abort()
+    if secured is None:
+        raise LinkLost(f"{address}: the connection was closed during the TLS handshake")
+    inside.connection_made(secured)
+    return inside
 
 
 async def connect_beside(

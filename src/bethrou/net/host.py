@@ -8,18 +8,18 @@ the stream's protocol before it returns.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bethrou.errors import AddressError, BethrouError, DialError, IdentityMismatch, LinkLost, PeerError
 from bethrou.net import identify
+from bethrou.net.accepting import Accepting
 from bethrou.net.access import Access
-from bethrou.net.addresses import is_loopback, remote_multiaddr, tcp_endpoint
+from bethrou.net.addresses import as_bound, endpoint, is_loopback, is_websocket
 from bethrou.net.buffers import Buffers
 from bethrou.net.circuits import Circuits
-from bethrou.net.dialer import connect, race
+from bethrou.net.dialer import connect, connect_tls, race
 from bethrou.net.interfaces import OwnAddresses
 from bethrou.net.introductions import Introductions
 from bethrou.net.link import CIRCUIT, DIRECT, Link, Upgraded
@@ -32,13 +32,12 @@ from bethrou.net.negotiation import (
 from bethrou.net.observed import MappedPorts, ObservedAddresses
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.ping import PingService
-from bethrou.net.reader import ByteReader
 from bethrou.net.role_reversal import RoleReversals
 from bethrou.net.securities import DEFAULT_ORDER, make_securities
-from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
+from bethrou.net.stream import YamuxStream
 from bethrou.net.tasks import Tasks
-from bethrou.net.tcp import configure_link
 from bethrou.net.timeouts import TimeoutQueue
+from bethrou.net.tls import TlsIdentity
 from bethrou.net.upgrade import Upgrader
 from bethrou.wire.identify import Identify
 from bethrou.wire.keys import Identity
@@ -49,15 +48,14 @@ from bethrou.wire.psk import NetworkKey
 from bethrou.wire.yamux.window import WindowBudget
 
 # Implementation constants.
-MAX_HANDSHAKES = 1024
-"""Accepted connections that may be in their handshake at once; more are closed unheard."""
-
 NEGOTIATION_TIMEOUT = 10.0
 """Seconds that a peer has to say what a stream is for (go, js and rust have the same)."""
 
 MAX_NEGOTIATIONS = 4096
 """Inbound streams of the whole host that have not said yet what they are for. One more, and the oldest is reset:
 the usual stream says it with its first frame, so that a peer that opens them by the thousand harms only itself."""
+
+_EVERYWHERE = {"0.0.0.0": 4, "::": 6}
 
 _STOPPING = "this host is stopping"
 
@@ -95,6 +93,10 @@ class HostConfig:
     """Whether peers are told where this host listens (identify)."""
     security: tuple[str, ...] = DEFAULT_ORDER
     """The securities that are spoken, the one to propose first in front (net/securities.py)."""
+    announce: tuple[Multiaddr, ...] = ()
+    """Where this host can be reached, too: by way of a web server that passes WebSockets on."""
+    tls: TlsIdentity = field(default_factory=TlsIdentity)
+    """Certificates for WebSockets in TLS."""
 
 
 class Host:
@@ -123,11 +125,18 @@ class Host:
         self._handlers: dict[str, Handler] = {}
         self.access: Access | None = None
         """Who may do what here; None: every holder of the network key everything."""
-        self.listening = Listening(loop, self._accepted, config.events.shortage)
+        self.accepting = Accepting(
+            loop,
+            self._upgrader,
+            config.tls,
+            self.buffers,
+            self.reversals,
+            config.events.refused,
+            self._start_link,
+        )
+        """What others connect here, until it is a link."""
+        self.listening = Listening(loop, self.accepting.take, config.events.shortage)
         """Its listening sockets."""
-        self._handshakes = 0
-        self._arriving: set[socket.socket] = set()
-        """Accepted sockets whose task has not begun."""
         self._dials: set[asyncio.Task[Any]] = set()
         """Attempts under way to dial an address."""
         self.circuits = Circuits(loop, self.links, self._dial_address)
@@ -181,6 +190,8 @@ class Host:
 
     def listen(self, address: Multiaddr) -> Multiaddr:
         """Accept links on `address`; returns it with the port that was chosen. Raises `UserError`s."""
+        if endpoint(address).tls:
+            self._config.tls.check()
         return self.listening.open(address)
 
     @property
@@ -193,27 +204,24 @@ class Host:
         """Where this host can be reached, as far as it knows: unspecified addresses become all interfaces'."""
         found: list[Multiaddr] = []
         for address in self.bound_addresses:
-            host, port = tcp_endpoint(address)
-            if host in ("0.0.0.0", "::"):
-                version = 4 if host == "0.0.0.0" else 6
+            if address.host in _EVERYWHERE:
+                version = _EVERYWHERE[address.host]
                 interfaces = self._interfaces.current(self.loop.time())
                 own = [ip for ip in interfaces if ip.version == version and not ip.is_link_local]
-                found += [Multiaddr.tcp(str(ip), port) for ip in own]
+                found += [as_bound(address, Multiaddr.tcp(str(ip), address.tcp_port or 0)) for ip in own]
             else:
                 found.append(address)
         circuits = [address for each in self._reservations.values() for address in each]
-        return list(dict.fromkeys(found + circuits))
+        return list(dict.fromkeys([*self._config.announce, *found, *circuits]))
 
     @property
     def seen_addresses(self) -> list[Multiaddr]:
         """Where peers see this host, if it listens on all addresses: behind NAT nothing else leads to it."""
-        everywhere = {4: "0.0.0.0", 6: "::"}
-        ends = [tcp_endpoint(address) for address in self.bound_addresses]
         return [
-            Multiaddr.tcp(str(address), port)
+            as_bound(bound, Multiaddr.tcp(str(address), bound.tcp_port or 0))
             for address in sorted(self.observed.believed, key=str)
-            for bound, port in ends
-            if bound == everywhere[address.version]
+            for bound in self.bound_addresses
+            if _EVERYWHERE.get(bound.host or "") == address.version
         ]
 
     def reachable_through(self, relay: PeerId, addresses: Sequence[Multiaddr]) -> None:
@@ -265,6 +273,7 @@ class Host:
     async def close(self) -> None:
         """Close everything; afterwards no socket, stream or task of this host is left."""
         self._closing = True
+        self.accepting.stop()
         self.stop_listening()
         self._negotiations.close()
         open_links = [link for links in self.links.values() for link in links]
@@ -272,9 +281,8 @@ class Host:
             link.close(_STOPPING)  # circuits first: their goodbyes go over the others
         await self._end_dials()
         await self.circuits.close()
+        await self.accepting.close()
         await self._tasks.close()
-        for sock in self._arriving:
-            sock.close()
         if self._unflushed:
             await asyncio.wait([link.flushed for link in self._unflushed])
 
@@ -289,10 +297,7 @@ class Host:
                 raise LinkLost(_STOPPING)
             if address.is_circuit:
                 return await self._dial_circuit(peer, address)
-            beside = self.listening.sockets if self._config.dial_from_listening_port else ()
-            transport, upgraded = await self._upgrader.connect(
-                lambda: connect(self.loop, address, beside), peer
-            )
+            transport, upgraded = await self._upgrader.connect(lambda: self._connect(address), peer)
         except PeerError as error:
             raise type(error)(f"{address}: {error}") from None
         except asyncio.CancelledError:
@@ -302,6 +307,17 @@ class Host:
         finally:
             self._dials.discard(task)
         return self._start_link(transport, upgraded, address.without_peer())
+
+    async def _connect(self, address: Multiaddr) -> asyncio.Transport:
+        """Raises `BethrouError`."""
+        where = endpoint(address)
+        if not where.websocket:
+            beside = self.listening.sockets if self._config.dial_from_listening_port else ()
+            return await connect(self.loop, address, beside)
+        reader = await connect_tls(self.loop, address, self._config.tls if where.tls else None)
+        from bethrou.net.websocket_opening import open_websocket  # heavy, and not needed by most
+
+        return await open_websocket(self.loop, reader, where, self._config.randbytes, self.buffers.websocket)
 
     async def _dial_circuit(self, peer: PeerId, address: Multiaddr) -> Link:
         if address.relay is not None and address.relay.peer_id == self.peer_id:
@@ -317,51 +333,6 @@ class Host:
             task.cancel()
         if dials:
             await asyncio.wait(dials)
-
-    def _accepted(self, sock: socket.socket) -> None:
-        if self._closing or self._handshakes >= MAX_HANDSHAKES:
-            sock.close()
-            return
-        self._handshakes += 1
-        self._arriving.add(sock)
-        self._tasks.start(self._accept(sock), "accept")
-
-    async def _accept(self, sock: socket.socket) -> None:
-        try:
-            self._arriving.discard(sock)
-            transport, _ = await self.loop.connect_accepted_socket(ByteReader, sock)
-            remote = remote_multiaddr(transport)
-            configure_link(transport)
-            await self._upgrade_accepted(transport, remote, DIRECT)
-        except OSError:
-            sock.close()
-        finally:
-            self._handshakes -= 1
-
-    async def accept_circuit(self, stream: YamuxStream, remote: Multiaddr) -> None:
-        """Make a link of a stream that a relay has joined to somebody; its protocol has what was read too far."""
-        if self._closing or self._handshakes >= MAX_HANDSHAKES:
-            stream.reset(RESOURCE_LIMIT)
-            return
-        self._handshakes += 1
-        try:
-            await self._upgrade_accepted(stream, remote, CIRCUIT)
-        finally:
-            self._handshakes -= 1
-
-    async def _upgrade_accepted(self, transport: asyncio.Transport, remote: Multiaddr, path: str) -> None:
-        try:
-            upgraded = await self._upgrade_in_turn(transport, remote)
-        except BethrouError as error:
-            self._events.refused(remote, error)
-            return
-        self._start_link(transport, upgraded, remote, path)
-
-    async def _upgrade_in_turn(self, transport: asyncio.Transport, remote: Multiaddr) -> Upgraded:
-        expected = self.reversals.peer_at(remote)
-        if expected is not None:
-            return await self._upgrader.dial(transport, expected)
-        return await self._upgrader.accept(transport)
 
     async def adopt(
         self, transport: asyncio.Transport, remote: Multiaddr, peer: PeerId, *, initiator: bool
@@ -445,7 +416,8 @@ class Host:
 
     def statement(self, link: Link) -> Identify:
         """What we say of ourselves to the peer of `link`; loopback addresses only to a peer on loopback."""
-        local_peer = is_loopback(link.remote)
+        # A WebSocket from loopback is most likely a web server that passes on what comes from anywhere.
+        local_peer = is_loopback(link.remote) and not is_websocket(link.remote)
         listening = self.listen_addresses if self._config.tells_addresses else []
         addresses = [address for address in listening if local_peer or not is_loopback(address)]
         record = PeerRecord(self.peer_id, self._config.time_ns(), tuple(addresses)) if addresses else None

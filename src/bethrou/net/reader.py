@@ -178,3 +178,15 @@ class ByteReader(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def reader_of(transport: asyncio.Transport) -> ByteReader:
+    """The reader that has listened since the connection was made, or a new one.
+
+    Go writes its first bytes as soon as it is connected: they may be here before whoever waited for the connection.
+    """
+    reader = transport.get_protocol()
+    if not isinstance(reader, ByteReader):
+        reader = ByteReader(transport)
+        transport.set_protocol(reader)
+    return reader

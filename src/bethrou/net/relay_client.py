@@ -119,7 +119,7 @@ class StopService:
             status = await self._judge(relay, reader)
             stream.write(StopMessage(StopType.STATUS, status=status).encode())
             if status is Status.OK:
-                await self._host.accept_circuit(stream, through(relay))
+                await self._host.accepting.take_circuit(stream, through(relay))
             else:
                 stream.close()
         except (BethrouError, TimeoutError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from typing import NamedTuple
+from urllib.parse import quote, unquote_plus
 
 from bethrou.wire import varint
 from bethrou.wire.peer_id import PeerId
@@ -70,6 +71,19 @@ def _name_to_text(raw: bytes) -> str:
     return text
 
 
+def _path_to_bytes(text: str) -> bytes:
+    # Written so that it needs no slash: go has `+` for a space, js %20.
+    raw = unquote_plus(text, encoding="latin-1").encode("latin-1")
+    _path_to_text(raw)
+    return raw
+
+
+def _path_to_text(raw: bytes) -> str:
+    if not raw or not all(0x20 <= byte < 0x7F for byte in raw):
+        raise ValueError(f"{raw[:80]!r} is no path of printable ASCII")
+    return quote(raw, safe="")
+
+
 def _peer_to_bytes(text: str) -> bytes:
     return PeerId.parse(text).raw
 
@@ -106,6 +120,7 @@ KINDS = (
     _name("dnsaddr", 0x38),
     _name("ip6zone", 0x2A),
     _name("sni", 0x01C1),
+    Kind("http-path", varint.encode(0x01E1), 0, _path_to_bytes, _path_to_text),
     _plain("p2p-circuit", 0x0122),
     _plain("ws", 0x01DD),
     _plain("wss", 0x01DE),

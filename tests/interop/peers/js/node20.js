@@ -12,3 +12,6 @@ const { WebAssembly } = globalThis
 delete globalThis.WebAssembly
 createRequire(import.meta.url)('xsalsa20')
 Object.defineProperty(globalThis, 'WebAssembly', { value: WebAssembly, configurable: true, writable: true })
+if (globalThis.WebSocket === undefined) {
+  globalThis.WebSocket = (await import('ws')).WebSocket
+}

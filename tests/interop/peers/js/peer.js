@@ -14,6 +14,7 @@ import { ping } from '@libp2p/ping'
 import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
+import { webSockets } from '@libp2p/websockets'
 import { createLibp2p } from 'libp2p'
 import { runClient } from './client.js'
 import { runExit } from './exit.js'
@@ -65,7 +66,7 @@ const libp2p = await createLibp2p({
   addresses: {
     listen: [...options.listen.split(','), options['connect-relay'] && `${options['connect-relay']}/p2p-circuit`].filter(Boolean)
   },
-  transports: [tcp(), circuitRelayTransport()],
+  transports: [tcp(), webSockets(), circuitRelayTransport()],
   connectionProtector: preSharedKey({ psk: readFileSync(options.psk) }),
   connectionEncrypters: options['early-muxer'] === 'false' ? securities.map(alone) : securities,
   streamMuxers: [yamux({ maxInboundStreams: 100_000, maxOutboundStreams: 100_000 })],
