@@ -35,20 +35,23 @@ class Web:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """GET /payload, PUT /hash (answers with the SHA-256 of the body), and the files of a folder."""
+    """GET /payload, or /payload/20 for twenty times it, PUT /hash (answers with the body's SHA-256), files."""
 
     protocol_version = "HTTP/1.1"
     payload: Payload
 
     def do_GET(self) -> None:
-        if self.path != "/payload":
+        _, what, *times = self.path.split("/")
+        if what != "payload":
             super().do_GET()
             return
+        repeat = int(times[0]) if times else 1
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Length", str(self.payload.size))
+        self.send_header("Content-Length", str(self.payload.size * repeat))
         self.end_headers()
-        for block in self.payload:
-            self.wfile.write(block)
+        for _ in range(repeat):
+            for block in self.payload:
+                self.wfile.write(block)
 
     def do_PUT(self) -> None:
         digest = hashlib.sha256()
@@ -80,11 +83,11 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def web_server(payload: Payload, folder: Path) -> Iterator[Web]:
-    """Serves `payload` and `folder`, in threads of its own, over HTTP and HTTPS."""
+def web_server(payload: Payload, folder: Path, host: str = "127.0.0.1") -> Iterator[Web]:
+    """Serves `payload` and `folder` at `host`, in threads of its own, over HTTP and HTTPS."""
     handler = type("Handler", (_Handler,), {"payload": payload})
     authority = _write_certificate(folder)
-    servers = [_Server(("127.0.0.1", 0), partial(handler, directory=str(folder))) for _ in range(2)]
+    servers = [_Server((host, 0), partial(handler, directory=str(folder))) for _ in range(2)]
     # the handshake is done by the thread that serves the connection
     servers[1].socket = _tls(authority).wrap_socket(
         servers[1].socket, server_side=True, do_handshake_on_connect=False

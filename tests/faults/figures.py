@@ -18,6 +18,10 @@ class Figures:
         self._write(f"{what}: {taken:.3f} s{promise}")
         assert promised is None or taken < promised + SLACK, what
 
+    def note(self, what: str, said: object) -> None:
+        """Note something that is no number."""
+        self._write(f"{what}: {said}")
+
     def count(self, what: str, number: int) -> int:
         """Note how many there were; returns it."""
         self._write(f"{what}: {number}")

@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_PROGRAMS = ("ip", "iptables", "nsenter", "sysctl")
+_PROGRAMS = ("ip", "iptables", "nsenter", "sysctl", "tc")
 
 
 class Nat(Enum):
@@ -77,6 +77,26 @@ class Namespace:
         """Drop whatever comes in at `device` and answers nothing that was sent: a firewall without NAT."""
         rule = f"-A INPUT -i {device} -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP"
         self.run("iptables", "-w", *rule.split())
+
+    def lose(self, share: float, device: str = "eth0") -> None:
+        """Lose this share of the packets that come in and go out at `device`, each by chance of its own."""
+        for way in (f"INPUT -i {device}", f"OUTPUT -o {device}"):
+            rule = f"-I {way} -m statistic --mode random --probability {share} -j DROP"
+            self.run("iptables", "-w", *rule.split())
+
+    def limit(self, rate: int, device: str = "eth0") -> None:
+        """Let no more than `rate` bits a second out at `device`; 100 ms of them may wait there, as in a home router."""
+        shape = f"tbf rate {rate} burst {max(rate // 800, 16384)} latency 100ms"
+        self.run("tc", "qdisc", "replace", "dev", device, "root", *shape.split())
+
+    def move(self, address: str, prefix: int, device: str = "eth0") -> None:
+        """Have `address` in place of every address of `device`; its routes through a gateway are kept."""
+        routes = [line.split() for line in self.run("ip", "route").splitlines() if " via " in line]
+        self.run("ip", "address", "flush", "dev", device)
+        self.run("ip", "address", "add", f"{address}/{prefix}", "dev", device)
+        for route in routes:
+            self.run("ip", "route", "replace", *route[: route.index("via") + 2])
+        self.address = address
 
     def within(self, function: Callable[[], Result]) -> Result:
         """Call `function` in a thread in here: sockets that it makes stay in here, whoever uses them."""
@@ -146,6 +166,13 @@ class Home(Namespace):
         _cable(self, f"port{self._members}", member, "eth0", f"{member.address}/24", bridge="lan")
         member.run("ip", "route", "add", "default", "via", "10.0.0.1")
         return member
+
+    def renumber(self, address: str) -> None:
+        """Get another outside address, as providers give one overnight: what was translated before leads nowhere."""
+        self.move(address, 16, "wan")
+        # MASQUERADE has the kernel forget connections when an interface goes down, not when its address does
+        self.run("ip", "link", "set", "wan", "down")
+        self.run("ip", "link", "set", "wan", "up")
 
     def forward(self, port: int, member: Namespace) -> None:
         """Pass connections to `port` of the outside address on to `member` (what people set up in their router)."""

@@ -162,7 +162,10 @@ class Program:
 
 
 class NodeProgram(Program):
-    """A node process on a free port of loopback."""
+    """A node process on a free port of loopback, unless it is told to listen elsewhere.
+
+    `host`: the address of its machine under which it is found.
+    """
 
     def __init__(
         self,
@@ -170,9 +173,13 @@ class NodeProgram(Program):
         *arguments: str,
         listen: str = "/ip4/127.0.0.1/tcp/0",
         environment: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
     ) -> None:
-        super().__init__("node", folder, "--listen", listen, *arguments, environment=environment)
-        self.address = self.said(r"^ +- (/ip4/127\.0\.0\.1/\S+)")
+        super().__init__(
+            "node", folder, "--listen", listen, *arguments, environment=environment, within=within
+        )
+        self.address = self.said(rf"^ +- (/ip4/{re.escape(host)}/\S+)")
         """Where it is, with its peer ID."""
         self.id = self.address.rpartition("/")[2]
 
@@ -237,10 +244,12 @@ class Programs:
         (folder / "node.yaml").write_text(json.dumps(config))  # JSON is YAML
         return self._keep(NodeProgram(folder, "--config", "node.yaml"))
 
-    def again(self, node: NodeProgram, *arguments: str) -> NodeProgram:
+    def again(self, node: NodeProgram, *arguments: str, **options: Any) -> NodeProgram:
         """A node that has ended, started once more: same identity, same port."""
         listen, _, _ = node.address.partition("/p2p/")
-        return self._keep(NodeProgram(node.folder, "--allow", "127.0.0.0/8", *arguments, listen=listen))
+        return self._keep(
+            NodeProgram(node.folder, "--allow", "127.0.0.0/8", *arguments, **{"listen": listen, **options})
+        )
 
     def client(self, nodes: Sequence[NodeProgram], *arguments: str, **options: Any) -> ClientProgram:
         """A client of `nodes`."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from bethrou.errors import StreamReset
+from bethrou.errors import LinkLost, StreamReset
 from bethrou.events import Event, HolePunchFailed
 from bethrou.net import dcutr, punch
 from bethrou.net.dcutr import MAX_ROUNDS, Dcutr
@@ -114,6 +114,18 @@ async def test_a_direct_link_comes_beside_the_circuit(pair: Pair) -> None:
     for link in (at_a, pair.circuit_a):
         assert link.alive
         await stream_pair(link, pair.b)
+
+
+async def test_a_direct_link_that_is_lost_while_there_is_a_circuit_is_replaced(pair: Pair) -> None:
+    """The peer comes back on a circuit, and only then it is noticed that its former direct link is dead."""
+    pair.serve(pair.a)
+    former = await pair.b.dial(pair.a.peer_id, [pair.a.address])
+    pair.serve(pair.b)
+    await until(lambda: pair.b.mapped.addresses)
+    assert direct(pair.b, pair.a) == [former]
+    former.abort(LinkLost("silent"))
+    await until(lambda: direct(pair.b, pair.a) and direct(pair.a, pair.b))
+    assert pair.circuit_b.alive
 
 
 async def test_who_can_be_dialled_is_dialled(pair: Pair) -> None:

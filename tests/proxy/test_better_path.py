@@ -9,11 +9,14 @@ import socket
 import pytest
 
 from bethrou.errors import LinkLost
+from bethrou.net import dialer
 from bethrou.net.link import CIRCUIT, DIRECT
 from bethrou.proxy import better_path
+from bethrou.proxy.better_path import better_link
 from bethrou.proxy.exit import ExitAddress
 from bethrou.proxy.pool import Pool
 from bethrou.wire.multiaddr import Multiaddr
+from live.obstacles import deaf_listener
 from live.waiting import until
 from net.hosts import Member
 from net.relays import Hidden, Relay, open_ends
@@ -81,3 +84,26 @@ async def test_a_direct_link_that_somebody_else_made_is_used_at_once() -> None:
         await pool.close()
         for host in (client, exit_, relay):
             await host.close()
+
+
+async def test_a_direct_link_that_comes_while_addresses_are_tried_is_not_overlooked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They may swallow everything for seconds; the next look is a minute later."""
+    monkeypatch.setattr(dialer, "CONNECT_TIMEOUT", 0.5)
+    relay, client = Relay(), Member("client")
+    exit_ = Hidden(relay.full_address, name="exit")
+    with deaf_listener() as deaf:
+        try:
+            await exit_.reserved()
+            circuit = await client.dial(exit_.peer_id, exit_.circuit_addresses)
+            nowhere = Multiaddr.tcp(deaf.host, deaf.port)
+            known = iter([[], *[[nowhere]] * 9])  # that one is new
+            found = asyncio.create_task(better_link(client, circuit, lambda: next(known), random.Random(1)))
+            await until(lambda: client._dials)
+            other = await client.dial(exit_.peer_id, [exit_.address])
+            async with asyncio.timeout(20):
+                assert await found is other
+        finally:
+            for host in (client, exit_, relay):
+                await host.close()

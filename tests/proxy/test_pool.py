@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from bethrou.events import DialFailed, Event, ExitChanged, LinkClosed
-from bethrou.net import identify
+from bethrou.net import identify, probing
 from bethrou.net.link import Link
 from bethrou.net.stream import YamuxStream
 from bethrou.proxy import pool as pool_module
@@ -323,7 +323,7 @@ async def test_each_change_of_state_is_told_once() -> None:
 async def test_when_the_network_changes_links_have_to_give_a_sign_of_life_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool_module, "PROBE_PATIENCE", 0.2)
+    monkeypatch.setattr(probing, "PROBE_PATIENCE", 0.2)
     async with scene() as it:
         it.pool.start()
         await until(lambda: it.known.usable)

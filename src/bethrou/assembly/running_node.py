@@ -22,6 +22,7 @@ from bethrou.net.dcutr import Dcutr
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.interfaces import OwnAddresses
 from bethrou.net.network_watch import NetworkWatch
+from bethrou.net.probing import probe_all
 from bethrou.net.reachability import Finding
 from bethrou.net.relay_keeper import RelayKeeper
 from bethrou.net.relay_limits import RelayLimits
@@ -169,7 +170,8 @@ class RunningNode:
             self._relay.drain()
 
     def network_changed(self) -> None:
-        """This machine may have other addresses now."""
+        """This machine may have other addresses now, and its links may be dead."""
+        probe_all(self.host.links)
         if self._auto_relay is not None:
             self._auto_relay.network_changed()
 

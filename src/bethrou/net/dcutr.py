@@ -23,6 +23,7 @@ from bethrou.net.addresses import is_plain_tcp
 from bethrou.net.circuits import direct_link
 from bethrou.net.host import Host
 from bethrou.net.link import CIRCUIT, DIRECT, Link
+from bethrou.net.probing import probe_former
 from bethrou.net.punch import MAX_ADDRESSES, punch
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import RESOURCE_LIMIT, YamuxStream
@@ -121,10 +122,17 @@ class Dcutr:
     def _up(self, link: Link) -> None:
         self._serve_or_not()
         if link.path == CIRCUIT and not link.initiator:
+            probe_former(self._host.links, link)
             self._tasks.start(self._replace(link), f"direct way to {link.peer_id.short}")
 
     def _down(self, link: Link, _reason: Exception) -> None:
         self._rounds.pop(link, None)
+        if link.path != DIRECT:
+            return
+        # The peer may have come back on a circuit before we noticed that its direct link was dead.
+        for other in self._host.links.get(link.peer_id, ()):
+            if other.path == CIRCUIT:
+                self._up(other)
 
     def _has_direct(self, peer: PeerId) -> bool:
         return any(link.path == DIRECT for link in self._host.links.get(peer, ()))

@@ -21,7 +21,7 @@ from bethrou.net.addresses import local_end
 from bethrou.net.buffers import Buffers
 from bethrou.net.muxer import Muxer
 from bethrou.net.stream import YamuxStream
-from bethrou.net.tcp import end_writing
+from bethrou.net.tcp import end_writing, reset
 from bethrou.wire.identify import Identify
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.pnet import ROOM, Keystream
@@ -188,7 +188,7 @@ class Link(asyncio.BufferedProtocol):
 
     def probe(self, patience: float) -> None:
         """Ask the peer for a sign of life at once, and take it for gone after `patience` seconds without one."""
-        if self._failure is None:
+        if self._failure is None and not (self._ping_pending and self._patience <= patience):
             self._patience = patience
             if not self._ping_pending:
                 self._ping()
@@ -326,7 +326,10 @@ class Link(asyncio.BufferedProtocol):
         if self._ping_pending:
             silence = now - max(self._last_received, self._ping_sent)
             if silence >= self._patience:
-                self.abort(LinkLost(f"the peer has been silent for {now - self._last_received:.0f} s"))
+                self._end(LinkLost(f"the peer has been silent for {now - self._last_received:.0f} s"))
+                # Only closed, it would hold its pair of ports while the system sends again what nobody answers. The
+                # next link to this peer may need just that pair (a hole in a NAT).
+                reset(self._transport)
                 return
             self._timer = self._loop.call_later(self._patience - silence + 0.01, self._tick)
         else:

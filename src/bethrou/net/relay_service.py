@@ -21,6 +21,7 @@ from bethrou.net.circuits import direct_link
 from bethrou.net.host import Host
 from bethrou.net.link import CIRCUIT, Link
 from bethrou.net.negotiation import NEGOTIATION_FAILED, OutboundNegotiation, propose
+from bethrou.net.probing import probe_former
 from bethrou.net.reader import ByteReader
 from bethrou.net.relay_limits import Allowance, RelayLimits
 from bethrou.net.splice import Splice, SpliceEnd
@@ -228,6 +229,8 @@ class RelayService:
             peer not in self.reservations and len(self.reservations) >= self.limits.reservations
         ):
             return _status(Status.RESERVATION_REFUSED)
+        if self.reservations.get(peer) is not link:
+            probe_former(self._host.links, link)
         self.reservations[peer] = link
         self._expiries.start(peer, lambda: self._expire(peer))
         expire = int(self._now()) + RESERVATION_TIME

@@ -38,17 +38,18 @@ async def better_link(
     stop_observing = host.observe_links(up, lambda other, reason: None)
     tried = set(known())
     try:
-        while (found := direct_link(host.links, link.peer_id)) is None:
+        while True:
+            arrived.clear()  # before the look: one may come at any time from here on
+            if (found := direct_link(host.links, link.peer_id)) is not None:
+                return found
             addresses = [address for address in _ways(known(), link) if address not in tried]
             tried.clear()
             if addresses:
                 with contextlib.suppress(DialError):
                     return await host.dial(link.peer_id, addresses)
-            arrived.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY * rng.uniform(0.8, 1.2)):
                     await arrived.wait()
-        return found
     finally:
         stop_observing()
 

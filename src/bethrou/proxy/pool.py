@@ -20,6 +20,7 @@ from bethrou.errors import DialError
 from bethrou.events import DialFailed, Emit, ExitChanged
 from bethrou.net.host import Host
 from bethrou.net.link import CIRCUIT, Link
+from bethrou.net.probing import probe_all, probe_way
 from bethrou.net.tasks import Tasks
 from bethrou.proxy.better_path import better_link, retire
 from bethrou.proxy.candidates import ANY_EXIT, Candidate, Scope
@@ -71,9 +72,6 @@ REVIEW_INTERVAL = 60.0
 
 TRIAL = 50.0
 """Seconds for which an exit that is tried, or was asked for, keeps its link whatever it is worth."""
-
-PROBE_PATIENCE = 2.0
-"""Seconds that a link has to give a sign of life when the network has changed."""
 
 HURRY_INTERVAL = 0.1
 """Seconds between two occasions at which requests that find no exit have everything dialled sooner."""
@@ -202,7 +200,9 @@ class Pool:
         self._judge(exit_, exit_.health.answered(self._loop.time(), took))
 
     def failed(self, exit_: Exit, began: float, reason: str) -> None:
-        """The exit failed a request that was sent at `began`, by its own fault."""
+        """The exit failed a request that was sent at `began`, by its own fault. Perhaps its link is dead."""
+        if exit_.link is not None:
+            probe_way(self._host.links, exit_.link)
         self._judge(exit_, exit_.health.failed(self._loop.time(), began, reason))
 
     def released(self, exit_: Exit) -> None:
@@ -218,9 +218,7 @@ class Pool:
 
     def network_changed(self) -> None:
         """This machine has slept, or has other addresses now: links may be dead, and dials may succeed."""
-        for exit_ in self.linked.values():
-            if exit_.link is not None:
-                exit_.link.probe(PROBE_PATIENCE)
+        probe_all(self._host.links)
         now = self._loop.time()
         for _, exit_ in self._roster.waiting():
             exit_.attempt, exit_.away_since = 0, now
