@@ -50,7 +50,7 @@ class Bethrou(Peer):
         argv += ["--allow", "127.0.0.0/8"]
         process = lab.processes.start(argv, own_state(directory / "node"))
         process.wait_for_listener(port)
-        return Half(port, process, {"directory": str(directory), "peer_id": _peer_id(identity)})
+        return Half(port, process, {"directory": str(directory), "peer_id": identity_of(identity)})
 
     def connect(self, lab: Lab, server: Half, port: int) -> Half:
         directory, local = Path(server.facts["directory"]), lab.ports.free()
@@ -95,7 +95,7 @@ def write_network_key(path: Path) -> None:
     path.chmod(0o600)
 
 
-def _peer_id(identity: Path) -> str:
+def identity_of(identity: Path) -> str:
     """The peer ID of a libp2p private key file, whose last 32 bytes are the Ed25519 public key."""
     deadline = time.monotonic() + 5
     while not identity.exists() or identity.stat().st_size < 68:

@@ -133,6 +133,26 @@ class Process:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return " | ".join(lines[-3:])
 
+    def lines(self, word: str) -> list[list[str]]:
+        """The lines it has printed that begin with `word`, each as the words behind that."""
+        printed = self._log.read_text(errors="replace").splitlines(keepends=True)
+        words = (line.split() for line in printed if line.endswith("\n"))
+        return [found[1:] for found in words if found[:1] == [word]]
+
+    def wait_for_lines(self, word: str, count: int, patience_s: float) -> list[list[str]]:
+        """Until there are so many of them."""
+        deadline = time.monotonic() + patience_s
+        while len(found := self.lines(word)) < count:
+            if not self.alive() or time.monotonic() > deadline:
+                why = (
+                    "ended"
+                    if not self.alive()
+                    else f"{len(found)} of {count} x {word!r} in {patience_s:.0f} s"
+                )
+                raise BenchError(f"{self.name} {why}: {self.last_words()}")
+            time.sleep(0.02)
+        return found
+
     def wait_for_listener(self, port: int, patience_s: float = 15.0) -> None:
         deadline = time.monotonic() + patience_s
         while not is_listening(port):
