@@ -76,6 +76,44 @@ class Link(asyncio.BufferedProtocol):
     seconds with a fine resolution, for round trips (uvloop's own time has milliseconds).
     """
 
+    # More attributes than the interpreter keeps compactly without: one to two KiB of each link.
+    __slots__ = (
+        "_buffers",
+        "_clock",
+        "_failure",
+        "_keystream",
+        "_last_received",
+        "_loop",
+        "_median",
+        "_muxer",
+        "_on_stream",
+        "_opener",
+        "_partial",
+        "_patience",
+        "_ping_clock",
+        "_ping_pending",
+        "_ping_sent",
+        "_ping_value",
+        "_pongs",
+        "_round_trips",
+        "_sealer",
+        "_stalled",
+        "_timer",
+        "_transport",
+        "bytes_received",
+        "closed",
+        "flushed",
+        "initiator",
+        "local",
+        "on_round_trip",
+        "path",
+        "peer_id",
+        "public_key",
+        "remote",
+        "security",
+        "statement",
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

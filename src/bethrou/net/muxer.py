@@ -102,13 +102,13 @@ class Muxer:
         self._lingering = TimeoutQueue(loop, LINGER)
         self._bulk: dict[YamuxStream, None] = {}
         """Streams that have sent large frames since the transport was last full, in order."""
-        self._parked: deque[YamuxStream] = deque()
-        """Streams whose writers wait until the transport takes bytes again."""
+        self._parked: deque[YamuxStream] | None = None
+        """Streams whose writers wait until the transport takes bytes again; an empty deque takes 760 bytes."""
         self._limit = SendLimit()
         self._largest_frame = 0
         self._written = 0
         self._lost: Exception | None = None
-        self._ack_waiters: deque[asyncio.Future[None]] = deque()
+        self._ack_waiters: deque[asyncio.Future[None]] | None = None
         self._apply_limit()
 
     # -- streams ----------------------------------------------------------------------------------------------------
@@ -146,6 +146,8 @@ class Muxer:
     def room(self) -> asyncio.Future[None]:
         """Done when there may be room for another stream, or the link is gone. Who does not use it passes it on."""
         waiter = self.loop.create_future()
+        if self._ack_waiters is None:
+            self._ack_waiters = deque()
         self._ack_waiters.append(waiter)
         return waiter
 
@@ -287,8 +289,10 @@ class Muxer:
         self._paused = True
         self._limit.filled(self._clock(), self._drained)
         # Whoever sends in bulk would read more now only to have it copied to a backlog.
+        if self._bulk and self._parked is None:
+            self._parked = deque()
         for stream in self._bulk:
-            if stream.park():
+            if stream.park() and self._parked is not None:
                 self._parked.append(stream)
         self._bulk.clear()
 
@@ -326,7 +330,7 @@ class Muxer:
         self._lost = error
         self._lingering.close()
         self._ready.clear()
-        self._parked.clear()
+        self._parked = None
         self._bulk.clear()
         self._gathered.clear()
         for core in list(self._session.streams.values()):
