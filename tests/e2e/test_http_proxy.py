@@ -3,79 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
 from bethrou.events import RequestEnded, StrangerRefused
 from bethrou.wire.psk import NetworkKey
+from e2e.http_talk import Talk, World, chunks, connect, decoded, get, talk
 from live.http_origin import ok, read_message, repeats, says
-from live.members import Client, Node, running_client, running_node
+from live.members import running_client, running_node
 from live.payload import MIB, Payload
-from live.targets import Target, Visit, echo, target
+from live.targets import Visit, echo, target
 from live.waiting import until
-
-
-@dataclass
-class World:
-    """A client and its exit."""
-
-    client: Client
-    node: Node
-
-    async def quiet(self) -> None:
-        """Nothing is left of what was carried."""
-        await until(lambda: self.client.app.active == self.node.app.active == 0)
 
 
 @pytest.fixture
 async def world(key: NetworkKey) -> AsyncIterator[World]:
     async with running_node(key) as node, running_client(key, [node.address]) as client:
         yield World(client, node)
-
-
-class Talk:
-    """An application's connection, raw."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self) -> bytes:
-        """The next answer, head and framed body."""
-        async with asyncio.timeout(10):
-            return await read_message(self.reader)
-
-    async def rest(self) -> bytes:
-        """All until the end."""
-        async with asyncio.timeout(10):
-            return await self.reader.read()
-
-    async def ask(self, data: bytes) -> bytes:
-        self.send(data)
-        return await self.answer()
-
-
-@contextlib.asynccontextmanager
-async def talk(client: Client) -> AsyncIterator[Talk]:
-    reader, writer = await asyncio.open_connection(*client.proxy, limit=4 * MIB)
-    try:
-        yield Talk(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-def get(far: Target, path: str = "/", *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
-    lines = [f"{method} http://{far.address}{path} HTTP/{version}", f"Host: {far.address}", *headers, "", ""]
-    return "\r\n".join(lines).encode()
 
 
 # -- what is passed on -----------------------------------------------------------------------------------------------
@@ -217,25 +163,6 @@ async def test_large_bodies_in_every_framing(world: World, chunked_up: bool, way
     assert far.visits[0].received == world.client.events.of(RequestEnded)[0].sent
 
 
-def chunks(data: bytes, size: int = 100_000) -> bytes:
-    pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-
-
-def decoded(message: bytes) -> bytes:
-    head, _, body = message.partition(b"\r\n\r\n")
-    if b"chunked" not in head.lower():
-        return body
-    whole = b""
-    while True:
-        line, _, body = body.partition(b"\r\n")
-        size = int(line, 16)
-        if not size:
-            return whole
-        whole += body[:size]
-        body = body[size + 2 :]
-
-
 async def test_trailers_in_both_directions(world: World) -> None:
     answer = b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"
     async with target(says(answer)) as far, talk(world.client) as app:
@@ -352,11 +279,6 @@ async def test_an_upgrade_becomes_a_pipe(world: World) -> None:
 
 
 # -- CONNECT ---------------------------------------------------------------------------------------------------------
-
-
-def connect(far: Target, *headers: str, version: str = "1.1") -> bytes:
-    lines = [f"CONNECT {far.address} HTTP/{version}", f"Host: {far.address}", *headers, "", ""]
-    return "\r\n".join(lines).encode()
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

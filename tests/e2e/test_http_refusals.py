@@ -16,7 +16,7 @@ from bethrou.net.tcp import reset
 from bethrou.proxy import application as application_module
 from bethrou.proxy import http_server
 from bethrou.wire.psk import NetworkKey
-from e2e.test_http_proxy import World, connect, get, talk
+from e2e.http_talk import World, connect, get, shape, talk
 from live.http_origin import ok, read_message, repeats, says
 from live.members import running_client, running_node
 from live.obstacles import deaf_listener
@@ -28,15 +28,6 @@ from live.waiting import until
 async def world(key: NetworkKey) -> AsyncIterator[World]:
     async with running_node(key) as node, running_client(key, [node.address]) as client:
         yield World(client, node)
-
-
-def shape(answer: bytes) -> tuple[int, bytes]:
-    """Status and body; the body is one readable line."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert body.endswith(b"\n")
-    assert body[:-1].decode().isprintable()
-    assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"
-    return int(head.split(b" ")[1]), body
 
 
 # -- statuses by the cause -------------------------------------------------------------------------------------------
@@ -169,97 +160,6 @@ async def test_what_follows_a_refused_connect_is_never_a_request(world: World) -
         app.send(connect(gone) + get(far))
         assert shape(await app.rest())[0] == 502
         assert not far.visits
-
-
-# -- two readings of one message -------------------------------------------------------------------------------------
-
-SMUGGLED = [
-    (400, "Content-Length: 4\r\nTransfer-Encoding: chunked", "both Content-Length"),
-    (400, "Transfer-Encoding: chunked\r\nContent-Length: 4", "both Content-Length"),
-    (501, "Transfer-Encoding: chunked, identity", "Transfer-Encoding"),
-    (501, "Transfer-Encoding: xchunked", "Transfer-Encoding"),
-    (501, "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Transfer-Encoding"),
-    (400, "Transfer-Encoding : chunked", "header"),
-    (400, "Transfer-Encoding\t: chunked", "header"),
-    (400, " Transfer-Encoding: chunked", "second line"),
-    (400, "X: y\r\n Transfer-Encoding: chunked", "second line"),
-    (400, "X: y\r\n\tz", "second line"),
-    (400, "X: y\rTransfer-Encoding: chunked", "control"),
-    (400, "X: a\x00b", "control"),
-    (400, "X: a\x0bb", "control"),
-    (400, "Content-Length: 4\r\nContent-Length: 5", "Content-Length"),
-    (400, "Content-Length: 4, 5", "Content-Length"),
-    (400, "Content-Length: +4", "Content-Length"),
-    (400, "Content-Length: 0x4", "Content-Length"),
-    (400, "Content-Length: -1", "Content-Length"),
-    (400, "Content-Length: ", "Content-Length"),
-    (400, "Host: other.test", "Host"),
-    (400, "Proxy-Authorization: Basic eDp5\r\nProxy-Authorization: Basic eDp6", "twice"),
-    (400, "no colon", "header"),
-    (400, ": empty", "header"),
-    (431, "X: " + "y" * 40_000, "longer"),
-]
-
-
-@pytest.mark.parametrize(("status", "header", "words"), SMUGGLED)
-async def test_a_head_that_can_be_read_in_two_ways(
-    world: World, status: int, header: str, words: str
-) -> None:
-    async with target(repeats(ok(b"hi"))) as far, talk(world.client) as app:
-        app.send(get(far, "/", header, method="POST") + b"0\r\n\r\n" + get(far, "/smuggled"))
-        got, body = shape(await app.rest())
-        assert got == status
-        assert words.lower() in body.decode().lower()
-        assert not far.visits
-    assert len(world.client.events.of(StrangerRefused)) == 1
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"x\r\n",
-        b"5\r\nabc\r\n0\r\n\r\n",
-        b"2\r\nabX\r\n0\r\n\r\n",
-        b"-2\r\nab",
-        b"2\nab\n0\n\n",
-        b"2;\nX\r\nab\r\n",
-        b"0x2\r\nab\r\n",
-        b" 2\r\nab\r\n0\r\n\r\n",
-        b"2\r\nab0\r\n\r\n",
-        b"ffffffffffffffffffffff\r\n",
-        b"0\r\n folded\r\n\r\n",
-        b"0\r\nno colon\r\n\r\n",
-    ],
-)
-async def test_chunks_that_can_be_read_in_two_ways(world: World, body: bytes) -> None:
-    async with target(says(ok(b"hi"))) as far, talk(world.client) as app:
-        app.send(get(far, "/", "Transfer-Encoding: chunked", method="POST") + body + get(far, "/smuggled"))
-        got, _ = shape(await app.rest())
-        assert got == 400
-        await until(lambda: not far.open_visits)
-        assert all(b"smuggled" not in visit.head for visit in far.visits)
-    await world.quiet()
-    assert {event.result for event in world.client.events.of(RequestEnded)} == {"aborted"}
-
-
-@pytest.mark.parametrize(
-    ("target_", "words"),
-    [
-        ("https://example.com/", "CONNECT"),
-        ("ftp://example.com/", "ftp://"),
-        ("http://user:secret@example.com/", "user name"),
-        ("http:///path", "host"),
-        ("http://example.com:99999/", "port"),
-        ("http://exa%6dple.com/", "characters"),
-        ("example.com", "no URL"),
-        ("http://[::1/", ""),
-    ],
-)
-async def test_urls_that_are_not_forwarded(world: World, target_: str, words: str) -> None:
-    async with talk(world.client) as app:
-        status, body = shape(await app.ask(f"GET {target_} HTTP/1.1\r\nHost: x\r\n\r\n".encode()))
-        assert status == 400
-        assert words in body.decode()
 
 
 # -- destinations that misbehave -------------------------------------------------------------------------------------
