@@ -51,6 +51,9 @@ class ExitSnapshot:
     """What it says that it speaks; none without a link."""
     security: str = ""
     """What encrypts the link: noise or tls; "" without one."""
+    sent: int = 0
+    """Bytes on the link in use, both counted from its beginning."""
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from bethrou.cli.control_client import why_path
 from bethrou.cli.instances import Wanted, find_running
+from bethrou.errors import ConfigError
 from bethrou.printable import printable, quoted
 from bethrou.quantities import counted
 
@@ -37,6 +38,16 @@ def show_status(wanted: Wanted, as_json: bool, check: bool) -> int:
     else:
         Screen().show_status(status)
     return SERVES if serves(status) else SERVES_NOT
+
+
+def watch_status(wanted: Wanted) -> int:
+    """How the program does, again and again, until Ctrl-C. Raises ConfigError beside a terminal."""
+    from bethrou.cli.status_watch import watch
+
+    if not sys.stdout.isatty():
+        raise ConfigError("--watch: needs a terminal; for programs there are --json and `bethrou events`")
+    watch(find_running(wanted), time.monotonic, time.sleep)
+    return SERVES
 
 
 def show_why(wanted: Wanted, target: str, user: str, as_json: bool) -> int:

@@ -117,15 +117,15 @@ class Screen:
         names = names_of(status)
         users = any(connection.user for connection in connections)
         peer = "EXIT" if status.role == "client" else "MEMBER"
-        table = _table(
+        table = new_table(
             "ID", "DESTINATION", peer, *(["USER"] if users else []), ">SENT", ">RECEIVED", ">OPEN", ">IDLE"
         )
         for connection in sorted(connections, key=lambda each: each.idle)[:MAX_ROWS]:
             table.add_row(
-                _cell(connection.id or "-"),
-                _cell(connection.destination),
-                _cell(short_peer(connection.peer, names) or "choosing"),
-                *([_cell(connection.user)] if users else []),
+                cell(connection.id or "-"),
+                cell(connection.destination),
+                cell(short_peer(connection.peer, names) or "choosing"),
+                *([cell(connection.user)] if users else []),
                 size(connection.sent),
                 size(connection.received),
                 duration(connection.seconds, 1),
@@ -150,16 +150,16 @@ class Screen:
         if not status.exits:
             self.line("No exit is known: put the lines that a node prints into nodes of client.yaml.")
             return
-        table = _table("EXIT", "STATE", ">FOR", ">RTT", ">CONN", "VIA", "NOTE")
-        for exit_ in sorted(status.exits, key=_exit_order)[:MAX_ROWS]:
+        table = new_table("EXIT", "STATE", ">FOR", ">RTT", ">CONN", "VIA", "NOTE")
+        for exit_ in sorted(status.exits, key=exit_order)[:MAX_ROWS]:
             table.add_row(
-                _cell(short_peer(exit_.id, {exit_.id: exit_.name})),
-                _state(exit_.state),
+                cell(short_peer(exit_.id, {exit_.id: exit_.name})),
+                styled_state(exit_.state),
                 duration(exit_.since, 1),
                 delay(exit_.round_trip),
                 str(exit_.streams) if exit_.path else "",
-                _cell(_way(exit_)),
-                _cell(exit_.reason or _exit_note(exit_)),
+                cell(way(exit_)),
+                cell(exit_.reason or exit_note(exit_)),
             )
         self._print(table, len(status.exits))
 
@@ -171,12 +171,12 @@ class Screen:
             self.line(f"  - id: {status.id}")
             self.line("    addrs: [an address of this machine, as the node printed it at its start]")
             return
-        table = _table("MEMBER", "ADDRESS", "VIA", ">RTT", ">REQ", ">SENT", ">RECEIVED", ">FOR")
-        for member in sorted(status.members, key=_member_order)[:MAX_ROWS]:
+        table = new_table("MEMBER", "ADDRESS", "VIA", ">RTT", ">REQ", ">SENT", ">RECEIVED", ">FOR")
+        for member in sorted(status.members, key=member_order)[:MAX_ROWS]:
             table.add_row(
-                _cell(short_peer(member.id, {})),
-                _cell(member.address),
-                _cell(_way(member)),
+                cell(short_peer(member.id, {})),
+                cell(member.address),
+                cell(way(member)),
                 delay(member.round_trip),
                 str(member.streams),
                 size(member.sent),
@@ -186,25 +186,25 @@ class Screen:
         self._print(table, len(status.members))
 
     def _show_relays(self, relays: Sequence[RelaySnapshot]) -> None:
-        table = _table("RELAY", "STATE", ">EXPIRES", "NOTE")
+        table = new_table("RELAY", "STATE", ">EXPIRES", "NOTE")
         for relay in relays:
             again = "" if relay.retry_in is None else f"; asked again in {duration(relay.retry_in)}"
             note = relay.reason or ("" if relay.reserved else "nothing heard of it yet")
             limits = f"a circuit: {circuit_limits(relay.duration, relay.data)}"
             table.add_row(
-                _cell(short_peer(relay.id, {})),
+                cell(short_peer(relay.id, {})),
                 Text("reserved", "green") if relay.reserved else Text("waiting", "yellow"),
                 "" if relay.expires_in is None else f"in {duration(relay.expires_in, 1)}",
-                _cell(limits if relay.reserved else f"{note}{again}"),
+                cell(limits if relay.reserved else f"{note}{again}"),
             )
         self._print(table, len(relays))
 
     def _show_reachability(self, found: Sequence[AddressReachability], since: float) -> None:
-        table = _table("ADDRESS", "FROM OUTSIDE", ">YES", ">NO", ">ASKED", ">AGO")
+        table = new_table("ADDRESS", "FROM OUTSIDE", ">YES", ">NO", ">ASKED", ">AGO")
         for each in found:
             style = {"reachable": "green", "unreachable": "red"}.get(each.verdict, "yellow")
             table.add_row(
-                _cell(each.address),
+                cell(each.address),
                 Text(printable(each.verdict), style),
                 str(each.confirmed),
                 str(each.denied),
@@ -214,29 +214,29 @@ class Screen:
         self._print(table, len(found))
 
     def _show_sources(self, sources: Sequence[SourceSnapshot]) -> None:
-        table = _table("SOURCE", "STATE", ">EXITS", ">HEARD", ">SKIPPED", ">SILENT", "NOTE")
+        table = new_table("SOURCE", "STATE", ">EXITS", ">HEARD", ">SKIPPED", ">SILENT", "NOTE")
         for source in sources:
             table.add_row(
-                _cell(source.name),
+                cell(source.name),
                 Text("ok", "green") if source.ok else Text("failing", "red"),
                 str(source.known),
                 str(source.heard),
                 str(source.skipped),
                 "" if source.silent_for is None else duration(source.silent_for, 1),
-                _cell(source.detail),
+                cell(source.detail),
             )
         self._print(table, len(sources))
 
     def _show_candidates(self, candidates: Sequence[CandidateSnapshot]) -> None:
-        table = _table(">TURN", "EXIT", "STATE", ">RTT", "WHY")
+        table = new_table(">TURN", "EXIT", "STATE", ">RTT", "WHY")
         ordered = sorted(candidates, key=lambda each: (each.place is None, each.place or 0))
         for candidate in ordered[:MAX_ROWS]:
             table.add_row(
                 "-" if candidate.place is None else str(candidate.place),
-                _cell(short_peer(candidate.id, {candidate.id: candidate.name})),
-                _state(candidate.state),
+                cell(short_peer(candidate.id, {candidate.id: candidate.name})),
+                styled_state(candidate.state),
                 delay(candidate.round_trip),
-                _cell(candidate.reason),
+                cell(candidate.reason),
             )
         self._print(table, len(candidates))
 
@@ -249,7 +249,7 @@ class Screen:
             self.line(f"and {total - MAX_ROWS} more; --json has them all")
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
     """An empty table. A column with > in front of its name is one of numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
@@ -260,29 +260,29 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _cell(text: str) -> Text:
+def cell(text: str) -> Text:
     return Text(_PEER_ID.sub(lambda match: f"..{match[0][-_PEER_END:]}", printable(text)))
 
 
-def _state(state: str) -> Text:
+def styled_state(state: str) -> Text:
     return Text(printable(state), _STYLES.get(state, ""))
 
 
-def _exit_order(exit_: ExitSnapshot) -> tuple[bool, bool, float]:
+def exit_order(exit_: ExitSnapshot) -> tuple[bool, bool, float]:
     """Those in use first, the nearest of them first; those that are not kept connected last."""
     return exit_.state == "known", exit_.state not in USABLE, exit_.round_trip or 0.0
 
 
-def _member_order(member: MemberSnapshot) -> tuple[int, float]:
+def member_order(member: MemberSnapshot) -> tuple[int, float]:
     return -member.streams, member.seconds
 
 
-def _way(link: ExitSnapshot | MemberSnapshot) -> str:
+def way(link: ExitSnapshot | MemberSnapshot) -> str:
     """How a link leads there, and what encrypts it."""
     return f"{link.path} {link.security}".strip()
 
 
-def _exit_note(exit_: ExitSnapshot) -> str:
+def exit_note(exit_: ExitSnapshot) -> str:
     """What is worth knowing of an exit that is well."""
     load = "" if exit_.load is None else f"load {exit_.load.cpu:.0%}"
     return ", ".join(part for part in (*exit_.tags, load) if part)

@@ -56,6 +56,50 @@ def up(
 operate.add_commands(app)
 
 
+@app.command()
+def env(
+    shell: Annotated[
+        str,
+        typer.Option(metavar="SHELL", help="sh, fish or csh. Default: what $SHELL says.", show_default=False),
+    ] = "",
+    user: options.WishOption = "",
+    unset: Annotated[
+        bool, typer.Option("--unset", metavar=" ", help="Take the variables away again.", show_default=False)
+    ] = False,
+    directory: operate.DirOption = None,
+    instance: operate.InstanceOption = None,
+) -> None:
+    """Print shell lines that have programs use the running client: eval "$(bethrou env)"."""
+    from bethrou.cli.application_commands import show_environment
+
+    show_environment(operate.wanted(directory, instance, operate.CLIENT), shell, user, unset)
+
+
+@app.command("run", context_settings={"allow_interspersed_args": False})
+def run_through(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT]...", help="What to run.")],
+    user: options.WishOption = "",
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for an exit.", min=0)] = 30,
+    directory: operate.DirOption = None,
+    instance: operate.InstanceOption = None,
+) -> None:
+    """Run a command whose traffic goes through the running client, as soon as that has an exit."""
+    from bethrou.cli.application_commands import run_command
+
+    wanted = operate.wanted(directory, instance, operate.CLIENT)
+    raise typer.Exit(run_command(wanted, command, user, wait))
+
+
+@app.command()
+def completion(
+    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
+    """Print what the shell needs to complete commands and options: source <(bethrou completion bash)."""
+    from bethrou.cli.completion import completion_script
+
+    print(completion_script(shell))
+
+
 @keys.command("new")
 def key_new(
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write.")] = "network.key",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CLIENT, NODE = "client", "node"
 
-_DirOption = Annotated[
+DirOption = Annotated[
     str | None,
     typer.Option(
         "--dir",
@@ -22,7 +22,7 @@ _DirOption = Annotated[
         show_default=False,
     ),
 ]
-_InstanceOption = Annotated[
+InstanceOption = Annotated[
     str | None,
     typer.Option(
         "--instance", metavar="NAME", help="The program that was started with this name.", show_default=False
@@ -45,27 +45,32 @@ def add_drain(app: typer.Typer, role: str) -> None:
     """Give the group of commands of one kind `drain`."""
 
     @app.command(help=f"Have the running {role} take nothing new, and end when what is open has finished.")
-    def drain(directory: _DirOption = None, instance: _InstanceOption = None) -> None:
+    def drain(directory: DirOption = None, instance: InstanceOption = None) -> None:
         from bethrou.cli import control_commands
 
-        raise typer.Exit(control_commands.drain(_wanted(directory, instance, role)))
+        raise typer.Exit(control_commands.drain(wanted(directory, instance, role)))
 
 
 def status(
-    directory: _DirOption = None,
-    instance: _InstanceOption = None,
+    directory: DirOption = None,
+    instance: InstanceOption = None,
     node: _NodeOption = False,
     client: _ClientOption = False,
     as_json: _JsonOption = False,
     check: Annotated[
         bool, typer.Option("--check", metavar=" ", help="One line is enough.", show_default=False)
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", metavar=" ", help="Go on showing it, live.", show_default=False)
+    ] = False,
 ) -> None:
     """Show how the running client or node does. Status: 0 it serves, 1 it does not, 3 nothing runs."""
     from bethrou.cli import control_commands
 
-    wanted = _wanted(directory, instance, _role(node, client))
-    raise typer.Exit(control_commands.show_status(wanted, as_json, check))
+    found = wanted(directory, instance, _role(node, client))
+    if watch:
+        raise typer.Exit(control_commands.watch_status(found))
+    raise typer.Exit(control_commands.show_status(found, as_json, check))
 
 
 def why(
@@ -76,19 +81,19 @@ def why(
             metavar="USER", help="The user name of the application, with its wishes.", show_default=False
         ),
     ] = "",
-    directory: _DirOption = None,
-    instance: _InstanceOption = None,
+    directory: DirOption = None,
+    instance: InstanceOption = None,
     as_json: _JsonOption = False,
 ) -> None:
     """Explain which exit a request would get from the running client. Status 1: none."""
     from bethrou.cli import control_commands
 
-    raise typer.Exit(control_commands.show_why(_wanted(directory, instance, CLIENT), target, user, as_json))
+    raise typer.Exit(control_commands.show_why(wanted(directory, instance, CLIENT), target, user, as_json))
 
 
 def connections(
-    directory: _DirOption = None,
-    instance: _InstanceOption = None,
+    directory: DirOption = None,
+    instance: InstanceOption = None,
     node: _NodeOption = False,
     client: _ClientOption = False,
     as_json: _JsonOption = False,
@@ -100,15 +105,15 @@ def connections(
     """List what is being carried, or end one connection."""
     from bethrou.cli import control_commands
 
-    wanted = _wanted(directory, instance, _role(node, client))
+    found = wanted(directory, instance, _role(node, client))
     if close is not None:
-        raise typer.Exit(control_commands.close_connection(wanted, close))
-    raise typer.Exit(control_commands.show_connections(wanted, as_json))
+        raise typer.Exit(control_commands.close_connection(found, close))
+    raise typer.Exit(control_commands.show_connections(found, as_json))
 
 
 def events(
-    directory: _DirOption = None,
-    instance: _InstanceOption = None,
+    directory: DirOption = None,
+    instance: InstanceOption = None,
     node: _NodeOption = False,
     client: _ClientOption = False,
     as_json: _JsonOption = False,
@@ -116,20 +121,20 @@ def events(
     """Follow what happens, a line each, until Ctrl-C."""
     from bethrou.cli import control_commands
 
-    wanted = _wanted(directory, instance, _role(node, client))
-    raise typer.Exit(control_commands.follow_events(wanted, as_json))
+    found = wanted(directory, instance, _role(node, client))
+    raise typer.Exit(control_commands.follow_events(found, as_json))
 
 
 def reload(
-    directory: _DirOption = None,
-    instance: _InstanceOption = None,
+    directory: DirOption = None,
+    instance: InstanceOption = None,
     node: _NodeOption = False,
     client: _ClientOption = False,
 ) -> None:
     """Have the configuration read again, and say what changed. A bad file changes nothing."""
     from bethrou.cli import control_commands
 
-    raise typer.Exit(control_commands.reload(_wanted(directory, instance, _role(node, client))))
+    raise typer.Exit(control_commands.reload(wanted(directory, instance, _role(node, client))))
 
 
 def _role(node: bool, client: bool) -> str:
@@ -138,7 +143,8 @@ def _role(node: bool, client: bool) -> str:
     return NODE if node else CLIENT if client else ""
 
 
-def _wanted(directory: str | None, instance: str | None, role: str) -> Wanted:
+def wanted(directory: str | None, instance: str | None, role: str) -> Wanted:
+    """The program that the options mean; `role` is client, node, or "" for either."""
     from bethrou.cli.instances import Wanted
     from bethrou.cli.state_dir import StateChoice
 

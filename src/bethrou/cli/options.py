@@ -79,6 +79,17 @@ HideDestinationsOption = Annotated[
 ]
 
 
+WishOption = Annotated[
+    str,
+    typer.Option(
+        "--user",
+        metavar="USER",
+        help="A user name that chooses the exit, such as tag=eu.",
+        show_default=False,
+    ),
+]
+
+
 def log_options(level: str | None, log_format: str | None, hide_destinations: bool) -> dict[str, str | bool]:
     """The configuration's `log` block, as far as options were given."""
     given = {"level": level, "format": log_format, "hide_destinations": hide_destinations or None}

@@ -145,6 +145,8 @@ class Exit:
             streams=self.streams,
             load=self.load,
             agent=self.statement.agent_version if self.statement is not None else "",
+            sent=link.bytes_sent if link is not None else 0,
+            received=link.bytes_received if link is not None else 0,
             protocols=self.statement.protocols if self.statement is not None else (),
             security=link.security if link is not None else "",
         )
