@@ -270,7 +270,7 @@ def page(tmp_path: Path) -> Iterator[str]:
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "index.html").write_text("It works")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(pages)))
+    server = ThreadingHTTPServer(("0.0.0.0", 0), functools.partial(QuietHandler, directory=str(pages)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/"
     server.shutdown()
@@ -406,6 +406,11 @@ def test_several_exits_with_redis(here: Place, page: str) -> None:
 
         wishes = BLOCKS["user-name"]
         assert fetch(wishes) == "It works" * len(wishes.splitlines())
+
+        elsewhere = page.replace("127.0.0.1", "127.0.0.2")  # the variables except 127.0.0.1
+        before = len(re.findall("info  request", client.output))
+        assert here.run(BLOCKS["run"].replace("https://example.com/", elsewhere)) == "It works" * 2
+        wait_until(lambda: len(re.findall("info  request", client.output)) == before + 2, PATIENCE)
 
         here.run(BLOCKS["redis-kill"])
         nodes["tokyo"].process.wait(PATIENCE)

@@ -29,6 +29,10 @@ class RequestEnded:
     """Bytes from the destination to the application."""
     seconds: float
     user: str = ""
+    connected: float | None = None
+    """Seconds until the destination was connected; None: it never was."""
+    first_byte: float | None = None
+    """Seconds until its first byte came; None: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,9 @@ class LinkClosed:
     peer: str
     address: str
     reason: str
+    sent: int = 0
+    """Bytes that went over it."""
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

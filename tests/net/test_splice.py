@@ -55,7 +55,7 @@ async def test_bytes_go_both_ways() -> None:
     await asyncio.gather(scene.app.send(there), scene.target.send(back, 7000))
     scene.app.write_eof()
     scene.target.write_eof()
-    assert await scene.ended() == SpliceEnd(len(there), len(back), None, "")
+    assert (await scene.ended())[:4] == (len(there), len(back), None, "")
     assert scene.target.protocol.hash == hashlib.sha256(there).hexdigest()
     assert scene.app.protocol.hash == hashlib.sha256(back).hexdigest()
 
@@ -84,7 +84,7 @@ async def test_the_answer_comes_behind_the_end_of_the_question() -> None:
     scene.target.write_eof()
     await scene.app.protocol.eof
     assert scene.app.protocol.data == noise(MIB)
-    assert await scene.ended() == SpliceEnd(8, MIB, None, "")
+    assert (await scene.ended())[:4] == (8, MIB, None, "")
 
 
 async def test_the_target_ends_first_and_the_application_goes_on() -> None:
@@ -96,7 +96,7 @@ async def test_the_target_ends_first_and_the_application_goes_on() -> None:
     scene.app.write_eof()
     await scene.target.protocol.eof
     assert scene.target.protocol.data == noise(MIB)
-    assert await scene.ended() == SpliceEnd(MIB, 6, None, "")
+    assert (await scene.ended())[:4] == (MIB, 6, None, "")
 
 
 async def test_what_waits_for_a_slow_reader_is_delivered_when_both_have_ended() -> None:
@@ -288,12 +288,12 @@ async def test_bytes_and_ends_from_before() -> None:
     scene.target.write_eof()
     await scene.app.protocol.eof
     assert scene.app.protocol.data == b"early answer, late answer"
-    assert await scene.ended() == SpliceEnd(14, 25, None, "")
+    assert (await scene.ended())[:4] == (14, 25, None, "")
 
 
 async def test_both_had_ended_before() -> None:
     scene = Scene(from_left=b"all", from_right=b"everything", left_ended=True, right_ended=True)
-    assert await scene.ended() == SpliceEnd(3, 10, None, "")
+    assert (await scene.ended())[:4] == (3, 10, None, "")
     assert scene.target.protocol.data == b"all"
     assert scene.app.protocol.data == b"everything"
 
@@ -334,7 +334,7 @@ async def test_a_held_end_goes_on_when_the_answer_has_ended(clock: Clock) -> Non
     scene.target.write_eof()
     await scene.target.protocol.eof
     assert scene.app.protocol.data == b"answer." * 10
-    assert await scene.ended() == SpliceEnd(8, 70, None, "")
+    assert (await scene.ended())[:4] == (8, 70, None, "")
     await clock.forward(20)
 
 
@@ -394,7 +394,7 @@ async def test_the_target_ends_first_and_nothing_is_held(clock: Clock) -> None:
     scene.target.write_eof()
     await turns()
     scene.app.write_eof()
-    assert await scene.ended() == SpliceEnd(0, 0, None, "")
+    assert (await scene.ended())[:4] == (0, 0, None, "")
     assert scene.target.protocol.eof.done()
 
 

@@ -20,7 +20,9 @@ def host_events(emit: Emit) -> HostEvents:
         emit(LinkOpened(str(link.peer_id), str(link.remote), link.path, not link.initiator))
 
     def link_down(link: Link, reason: Exception) -> None:
-        emit(LinkClosed(str(link.peer_id), str(link.remote), str(reason)))
+        emit(
+            LinkClosed(str(link.peer_id), str(link.remote), str(reason), link.bytes_sent, link.bytes_received)
+        )
 
     def refused(remote: Multiaddr, reason: BethrouError) -> None:
         emit(StrangerRefused("link", str(remote), str(reason)))

@@ -103,7 +103,7 @@ def _access(config: ClientConfig) -> Access:
     return Access({name: secret.get_secret_value() for name, secret in config.server.credentials.items()})
 
 
-_AT_START = ("key", "log", "punch", "security")
+_AT_START = ("key", "log", "metrics", "punch", "security")
 
 
 def _differences(before: ClientConfig, after: ClientConfig) -> list[str]:

@@ -36,6 +36,7 @@ def connect(
     directory: options.StateOption = None,
     instance: options.InstanceOption = None,
     grace: options.GraceOption = None,
+    metrics: options.MetricsOption = None,
     log_level: options.LogLevelOption = None,
     log_format: options.LogFormatOption = None,
     hide_destinations: options.HideDestinationsOption = False,
@@ -50,6 +51,7 @@ def connect(
         "open": open_to_all or None,
         "security": security,
         "grace": grace,
+        "metrics": metrics,
         "log": options.log_options(log_level, log_format, hide_destinations),
     }
     given = {field: value for field, value in given.items() if value is not None}

@@ -87,6 +87,7 @@ def start(
     directory: options.StateOption = None,
     instance: options.InstanceOption = None,
     grace: options.GraceOption = None,
+    metrics: options.MetricsOption = None,
     name: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="What members may call this node.", show_default=False),
@@ -329,6 +330,7 @@ def start(
         "resolver": resolver,
         "security": security,
         "grace": grace,
+        "metrics": metrics,
         "name": name,
         "tags": tag,
         "peers": peer,

@@ -90,6 +90,17 @@ WishOption = Annotated[
 ]
 
 
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve metrics for Prometheus there. Default: nowhere.",
+        show_default=False,
+    ),
+]
+
+
 def log_options(level: str | None, log_format: str | None, hide_destinations: bool) -> dict[str, str | bool]:
     """The configuration's `log` block, as far as options were given."""
     given = {"level": level, "format": log_format, "hide_destinations": hide_destinations or None}

@@ -14,6 +14,7 @@ from bethrou.assembly.running_client import RunningClient
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_client import ControlOfClient
 from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
+from bethrou.cli.metrics_endpoint import MetricsEndpoint
 from bethrou.cli.own_files import OwnFiles
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
@@ -79,12 +80,17 @@ async def _serve(
         log.warning,
     )
     control = ControlOfClient(loop, client, key.fingerprint, feed, signals.stop, read, files)
-    endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
+    metrics = MetricsEndpoint.offer(loop, config.metrics, control, feed)
+    endpoint = ControlEndpoint.offer(
+        loop, state, control, feed, log, metrics.text if metrics is not None else None
+    )
     reloading = Reloading(loop, control.reload, log)
     watch = FileWatch(loop, path, lambda: client.config.watch, reloading.now)
     say(describe_client(client.socks_address, config, key))
     for warning in warnings(config.rules):
         log.warning(warning)
+    if metrics is not None:
+        log.info("metrics for Prometheus are served", address=f"http://{metrics.address}/metrics")
     settle()
     manager = ServiceManager.of_this_process(loop)
     manager.ready(f"SOCKS5 on {HostPort(*client.socks_address)}")
@@ -101,6 +107,8 @@ async def _serve(
     await control.close()
     if endpoint is not None:
         await endpoint.close()
+    if metrics is not None:
+        await metrics.close()
     manager.close()
     log.info("stopped")
     log.flush()

@@ -14,6 +14,7 @@ from bethrou.assembly.running_node import RunningNode
 from bethrou.cli.control_endpoint import ControlEndpoint, take_state
 from bethrou.cli.control_of_node import ControlOfNode
 from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
+from bethrou.cli.metrics_endpoint import MetricsEndpoint
 from bethrou.cli.own_files import OwnFiles
 from bethrou.cli.process import prepare_cipher, run_loop, settle
 from bethrou.cli.redis_check import check_redis
@@ -84,10 +85,15 @@ async def _serve(
     control = ControlOfNode(
         loop, node, key.fingerprint, feed, signals.stop, file.read if file is not None else None, files
     )
-    endpoint = ControlEndpoint.offer(loop, state, control, feed, log)
+    metrics = MetricsEndpoint.offer(loop, config.metrics, control, feed)
+    endpoint = ControlEndpoint.offer(
+        loop, state, control, feed, log, metrics.text if metrics is not None else None
+    )
     reloading = Reloading(loop, control.reload, log)
     watch = FileWatch(loop, file.path, lambda: node.config.watch, reloading.now) if file is not None else None
     say(describe_node(node.reachable_at, identity, key, is_exit=not config.no_exit))
+    if metrics is not None:
+        log.info("metrics for Prometheus are served", address=f"http://{metrics.address}/metrics")
     settle()
     manager = ServiceManager.of_this_process(loop)
     manager.ready("listening on " + ", ".join(map(str, node.addresses)))
@@ -102,6 +108,8 @@ async def _serve(
     await control.close()
     if endpoint is not None:
         await endpoint.close()
+    if metrics is not None:
+        await metrics.close()
     manager.close()
     log.info("stopped")
     log.flush()

@@ -216,6 +216,8 @@ class ClientConfig(Block):
     """Ours: how long an application's end of sending is held back from an exit that speaks only 1.0.0."""
     grace: Duration = 30.0
     """Ours: how long open connections may go on when the client is stopped."""
+    metrics: ListenField | None = None
+    """Ours: where metrics are served for Prometheus; None: nowhere."""
     watch: bool = False
     """Ours: obey this file anew as soon as it changes."""
 
@@ -247,6 +249,7 @@ class ClientOptions(Block):
     open: bool | None = None
     security: SecurityField | None = None
     grace: Duration | None = None
+    metrics: ListenField | None = None
     log: LogOptions = LogOptions()
 
     def as_configuration(self) -> dict[str, Any]:
@@ -256,6 +259,7 @@ class ClientOptions(Block):
             "server": {"listen": self.listen, "open": self.open},
             "security": self.security,
             "grace": self.grace,
+            "metrics": self.metrics,
             "log": dict(self.log),
         }
         return _given(places)
@@ -315,6 +319,8 @@ class NodeConfig(Block):
     relay_data: SizeField = 0
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    metrics: ListenField | None = None
+    """Where metrics are served for Prometheus; None: nowhere."""
     watch: bool = False
     """Obey node.yaml anew as soon as it changes."""
 

@@ -25,6 +25,14 @@ class SpliceEnd(NamedTuple):
     """None: both sides ended their direction in peace."""
     failed_side: str
     """"left", "right", or "" without an error."""
+    began: float
+    """When it began, in the loop's seconds."""
+    first_answer: float | None
+    """When the first byte came from the right, or None."""
+
+    def first_byte_after(self, started: float) -> float | None:
+        """Seconds from `started` until the right side's first byte, or None."""
+        return None if self.first_answer is None else self.first_answer - started
 
 
 class Splice:
@@ -52,6 +60,8 @@ class Splice:
         "_loop",
         "_meter",
         "_right",
+        "began",
+        "first_answer",
         "last_activity",
     )
 
@@ -80,8 +90,10 @@ class Splice:
         self._held_timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
         self._failed_side = ""
-        self.last_activity = loop.time()
-        """When the last byte came, in the loop's seconds."""
+        self.began = self.last_activity = loop.time()
+        """When it began, and when the last byte came, in the loop's seconds."""
+        self.first_answer: float | None = None
+        """When the first byte came from `right`."""
         self._left = _make_side(self, left, left_scratch)
         self._right = _make_side(self, right, right_scratch)
         self._left.other, self._right.other = self._right, self._left
@@ -213,7 +225,14 @@ class Splice:
     def _finish(self) -> None:
         finished, self._finished = self._finished, None
         if finished is not None:
-            end = SpliceEnd(self._left.received, self._right.received, self._error, self._failed_side)
+            end = SpliceEnd(
+                self._left.received,
+                self._right.received,
+                self._error,
+                self._failed_side,
+                self.began,
+                self.first_answer,
+            )
             # undo the circles, so that memory comes back at once and not when the collector runs
             for side in (self._left, self._right):
                 del side.other, side.splice, side.transport
@@ -240,13 +259,16 @@ class _Side(asyncio.BaseProtocol):
         self._stopped = 0
 
     def forward(self, data: bytes | memoryview) -> None:
+        splice = self.splice
+        now = self.last_received = splice.last_activity = splice._loop.time()
+        if not self.received and self is splice._right:
+            splice.first_answer = now
         self.received += len(data)
-        self.last_received = self.splice.last_activity = self.splice._loop.time()
         other = self.other
         if not other.lost:
             other.transport.write(data)
-        if self.splice._meter is not None:
-            self.splice.measure(self, len(data))
+        if splice._meter is not None:
+            splice.measure(self, len(data))
 
     def stop(self, reason: int) -> None:
         """Do not read this side, for one more reason."""

@@ -305,6 +305,8 @@ class ExitNode:
                 received=end.from_right if end else 0,
                 seconds=self._loop.time() - request.started,
                 user=(asked.user or "") if asked else "",
+                connected=end.began - request.started if end else None,
+                first_byte=end.first_byte_after(request.started) if end else None,
             )
         )
 

@@ -1,0 +1,84 @@
+"""The address at which metrics can be had: HTTP, `GET /metrics` and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from urllib.parse import urlsplit
+
+from bethrou.ops.control import Metrics
+from bethrou.ops.control_server import TaskOwner
+from bethrou.ops.http_connection import READ_SIZE, HttpConnection
+from bethrou.ops.http_messages import Answer, HttpError, Request
+from bethrou.ops.metrics import CONTENT_TYPE
+
+MAX_CONNECTIONS = 16
+"""Connections at once; more are closed."""
+
+
+class MetricsServer:
+    """Serves the text that `metrics` makes. It gets connections that somebody else has accepted.
+
+    `tasks` runs a task for each connection; whoever owns it ends them.
+    """
+
+    def __init__(self, metrics: Metrics, tasks: TaskOwner) -> None:
+        self._metrics = metrics
+        self._tasks = tasks
+        self._arriving: set[socket.socket] = set()
+        """Accepted sockets whose task has not begun."""
+        self._connections = 0
+
+    def accept(self, sock: socket.socket) -> None:
+        """Serve a connection (non-blocking) that was just accepted."""
+        if self._connections >= MAX_CONNECTIONS:
+            sock.close()
+            return
+        self._connections += 1
+        self._arriving.add(sock)
+        self._tasks.start(self._serve(sock), "metrics connection")
+
+    def close(self) -> None:
+        """Let go of connections that no task has taken up; to be called when the tasks have ended."""
+        for sock in self._arriving:
+            sock.close()
+
+    async def _serve(self, sock: socket.socket) -> None:
+        self._arriving.discard(sock)
+        try:
+            reader, writer = await asyncio.open_connection(sock=sock, limit=READ_SIZE)
+        except OSError:
+            self._connections -= 1
+            sock.close()
+            return
+        connection = HttpConnection(reader, writer)
+        try:
+            await self._converse(connection)
+        except OSError:
+            return  # the peer is gone, or does not read
+        finally:
+            await connection.close()
+            self._connections -= 1
+
+    async def _converse(self, connection: HttpConnection) -> None:
+        while True:
+            try:
+                request = await connection.next_request()
+                if request is None:
+                    return
+                answer = self._answer(request)
+            except HttpError as error:
+                answer = error.answer
+            await connection.send(answer)
+            if not connection.reusable:
+                return
+
+    def _answer(self, request: Request) -> Answer:
+        """Raises HttpError."""
+        if request.from_browser:
+            raise HttpError(403, "requests of web pages (with an Origin) are refused")
+        if urlsplit(request.target).path != "/metrics":
+            raise HttpError(404, "there is only /metrics")
+        if request.method not in ("GET", "HEAD"):
+            raise HttpError(405, "/metrics takes GET", [("Allow", "GET, HEAD")])
+        return Answer(200, self._metrics().encode(), CONTENT_TYPE)
