@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bethrou.api.request_transport import RequestTransport
 from bethrou.assembly import keyfiles
 from bethrou.assembly.client_core import ClientCore
-from bethrou.config import Action, ClientConfig, client_config, load_client_config
+from bethrou.config import ClientConfig, client_config, load_client_config
 from bethrou.errors import DecodeError, Failure, NotConnected, RequestError
-from bethrou.events import Emit, Event, RequestEnded
+from bethrou.events import Emit, Event
+from bethrou.net.splice import SpliceEnd
+from bethrou.proxy.carrier import Carrier, Ended, Opened, report
 from bethrou.snapshots import ExitSnapshot
 from bethrou.wire.destination import check_host, check_port, join_address
 from bethrou.wire.keys import Identity
@@ -32,7 +34,6 @@ MAX_CONNECTIONS = 32_768
 """Connections at once, as of a client's applications."""
 
 _BUFFER = 64 * 1024  # bytes that a StreamReader keeps, as asyncio's does
-_DIRECT = "direct"
 
 
 class Network:
@@ -125,7 +126,7 @@ class Network:
         user: str = "",
     ) -> tuple[asyncio.Transport, P]:
         """The same with a protocol of yours, as `loop.create_connection`."""
-        request, name = _request(host, port, user)
+        request, name = self._request(host, port, user)
         protocol = protocol_factory()
         if not ssl:
             return await self._open(request, name, protocol), protocol
@@ -159,81 +160,51 @@ class Network:
             )
         return self._core
 
+    def _request(self, host: str, port: int, user: str) -> tuple[ProxyRequest, UserName]:
+        try:
+            name = UserName.parse(user.encode())
+            return self._running.carrier.request(check_host(host), check_port(port), name), name
+        except (DecodeError, RequestError) as error:
+            if isinstance(error, NotConnected):
+                raise
+            raise NotConnected(Failure.BAD_REQUEST, f"nobody could ask for that: {error}") from None
+
     async def _open(
         self, request: ProxyRequest, name: UserName, protocol: asyncio.BaseProtocol
     ) -> RequestTransport:
-        core = self._running
+        carrier = self._running.carrier
         if len(self._connections) >= MAX_CONNECTIONS:
             raise NotConnected(Failure.OVERLOADED, f"{MAX_CONNECTIONS} connections are open")
-        started = asyncio.get_running_loop().time()
+        ended = carrier.reporter(request, carrier.loop.time())
         try:
-            ruling = core.router.rule(request, name)
-            if ruling.action is Action.DIRECT and core.direct is not None:
-                pipe, early = await core.direct.open(request)
-                arrived = (early.data, early.ended, early.lost)
-                return self._take(request, started, pipe, protocol, _DIRECT, True, _nothing, arrived)
-            exit_, accepted = await core.router.route(request, name, ruling)
+            opened = await carrier.open(request, name, carrier.rule(request, name))
         except RequestError as error:
-            self._ended(request, started, error.exit, error.failure.value, str(error), 0, 0)
+            ended(error.exit, error.failure.value, str(error))
             destination = join_address(request.host, request.port)
             raise NotConnected(error.failure, f"{destination}: {error}", error.exit) from None
-        reader = accepted.reader
-        arrived = (reader.detach(), reader.ended, reader.lost)
-        peer = str(exit_.peer)
-
-        def finished() -> None:
-            core.router.finished(exit_)
-
-        return self._take(
-            request, started, accepted.stream, protocol, peer, accepted.half_close, finished, arrived
-        )
+        except asyncio.CancelledError:
+            ended("", "aborted", "the program gave up")
+            raise
+        return self._take(carrier, request, opened, ended, protocol)
 
     def _take(
         self,
+        carrier: Carrier,
         request: ProxyRequest,
-        started: float,
-        pipe: asyncio.Transport,
+        opened: Opened,
+        ended: Ended,
         protocol: asyncio.BaseProtocol,
-        peer: str,
-        half_close: bool,
-        finished: Callable[[], None],
-        arrived: tuple[bytes, bool, bool],
     ) -> RequestTransport:
-        def over(transport: RequestTransport, error: Exception | None) -> None:
+        def over(transport: RequestTransport, end: SpliceEnd) -> None:
             self._connections.discard(transport)
-            finished()
-            result, reason = ("ok", "") if error is None else ("aborted", str(error))
-            self._ended(request, started, peer, result, reason, transport.sent, transport.received)
+            carrier.release(opened)
+            report(opened.peer, "exit", end, ended)
 
-        info = {"peername": (request.host, request.port), "exit": peer}
-        transport = RequestTransport(pipe, protocol, half_close, over, info)
+        info = {"peername": (request.host, request.port), "exit": opened.peer}
+        transport = RequestTransport(carrier.loop, opened, protocol, over, info)
         self._connections.add(transport)
-        transport.begin(*arrived)
+        transport.begin()
         return transport
-
-    def _ended(
-        self,
-        request: ProxyRequest,
-        started: float,
-        peer: str,
-        result: str,
-        reason: str,
-        sent: int,
-        received: int,
-    ) -> None:
-        self._emit(
-            RequestEnded(
-                id=request.id or "",
-                peer=peer,
-                destination=join_address(request.host, request.port),
-                result=result,
-                reason=reason,
-                sent=sent,
-                received=received,
-                seconds=asyncio.get_running_loop().time() - started,
-                user=request.user or "",
-            )
-        )
 
 
 def _configuration(given: ClientConfig | Mapping[str, Any] | str | Path) -> ClientConfig:
@@ -244,17 +215,5 @@ def _configuration(given: ClientConfig | Mapping[str, Any] | str | Path) -> Clie
     return load_client_config(given)
 
 
-def _request(host: str, port: int, user: str) -> tuple[ProxyRequest, UserName]:
-    try:
-        name = UserName.parse(user.encode())
-        return ProxyRequest(check_host(host), check_port(port), os.urandom(8).hex(), name.user or None), name
-    except (DecodeError, RequestError) as error:
-        raise NotConnected(Failure.BAD_REQUEST, f"nobody could ask for that: {error}") from None
-
-
 def _tell_nobody(event: Event) -> None:
-    pass
-
-
-def _nothing() -> None:
     pass

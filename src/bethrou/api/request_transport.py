@@ -7,53 +7,70 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bethrou.errors import ConnectionCut
+from bethrou.net.splice import SpliceEnd
 from bethrou.net.tcp import end_writing
+from bethrou.proxy.carrier import Opened
 
 
 class RequestTransport(asyncio.Transport, asyncio.Protocol):
-    """Sits on `pipe`, which is an exit's stream or a socket, and is its protocol from `begin` on.
+    """Sits on what was `opened`, an exit's stream or a socket, and is its protocol from `begin` on.
 
     It passes everything on. What it adds: an error at the end is an `OSError`, as programs expect it of a connection;
-    `finished` is called once, with that error or None; and EOF is not offered (`can_write_eof`) unless `half_close`,
-    because an exit that speaks only 1.0.0 would end both directions at it. Bytes are counted in `sent`, `received`.
+    `finished` is called once, with how it ended; and EOF is not offered (`can_write_eof`) where the exit speaks only
+    1.0.0, which would end both directions at it.
     """
 
-    __slots__ = ("_buffered", "_finished", "_half_close", "_info", "_pipe", "_protocol", "received", "sent")
+    __slots__ = (
+        "_began",
+        "_buffered",
+        "_finished",
+        "_first",
+        "_info",
+        "_loop",
+        "_opened",
+        "_pipe",
+        "_protocol",
+        "_received",
+        "_sent",
+    )
 
     def __init__(
         self,
-        pipe: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        opened: Opened,
         protocol: asyncio.BaseProtocol,
-        half_close: bool,
-        finished: Callable[[RequestTransport, Exception | None], None],
+        finished: Callable[[RequestTransport, SpliceEnd], None],
         info: dict[str, Any],
     ) -> None:
         super().__init__()
-        self._pipe = pipe
-        self._half_close = half_close
+        self._loop = loop
+        self._opened = opened
+        self._pipe = opened.transport
         self._finished = finished
         self._info = info
-        self.sent = 0
-        """Bytes that the program has written."""
-        self.received = 0
-        """Bytes that have come for it."""
+        self._sent = self._received = 0
+        self._began = loop.time()
+        self._first: float | None = None
         self.set_protocol(protocol)
 
-    def begin(self, early: bytes, ended: bool, lost: bool) -> None:
-        """Take the pipe over: `early` has come before, and perhaps its end."""
+    def begin(self) -> None:
+        """Take the pipe over, with what has come before, and perhaps its end."""
+        opened = self._opened
         self._pipe.set_protocol(self)
         self._protocol.connection_made(self)
-        if early:
-            self.data_received(early)
-        if lost:
-            self.connection_lost(None if ended else ConnectionCut("the connection went away"))
-        elif ended and not self.eof_received():
+        if opened.early:
+            self.data_received(opened.early)
+        if opened.lost:
+            self.connection_lost(None if opened.ended else ConnectionCut("the connection went away"))
+        elif opened.ended and not self.eof_received():
             self._pipe.close()
 
     # -- the protocol of the pipe -----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self.received += len(data)
+        if not self._received:
+            self._first = self._loop.time()
+        self._received += len(data)
         if self._buffered is None:
             self._protocol.data_received(bytes(data))  # type: ignore[attr-defined]
         else:
@@ -70,7 +87,8 @@ class RequestTransport(asyncio.Transport, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         error = exc if exc is None or isinstance(exc, OSError) else ConnectionCut(str(exc))
-        self._finished(self, error)
+        failed = "right" if error is not None else ""
+        self._finished(self, SpliceEnd(self._sent, self._received, error, failed, self._began, self._first))
         self._protocol.connection_lost(error)
 
     # -- the transport of the program -------------------------------------------------------------------------------
@@ -105,17 +123,17 @@ class RequestTransport(asyncio.Transport, asyncio.Protocol):
         self._pipe.set_write_buffer_limits(high, low)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += memoryview(data).nbytes
+        self._sent += memoryview(data).nbytes
         self._pipe.write(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
-        return self._half_close
+        return self._opened.half_close
 
     def write_eof(self) -> None:
-        if not self._half_close:
+        if not self._opened.half_close:
             raise NotImplementedError("this exit speaks only 1.0.0, and would end both directions")
         end_writing(self._pipe)
 

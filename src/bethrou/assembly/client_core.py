@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bethrou.assembly.client_discovery import ClientDiscovery
 from bethrou.assembly.link_events import AGENT, host_events
@@ -22,15 +21,13 @@ from bethrou.net.dcutr import Dcutr
 from bethrou.net.host import Host, HostConfig
 from bethrou.net.network_watch import NetworkWatch
 from bethrou.net.tls import TlsIdentity
+from bethrou.proxy.carrier import Carrier
 from bethrou.proxy.pool import Pool
 from bethrou.proxy.router import Router
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
-
-if TYPE_CHECKING:  # it brings the resolver, which few clients need
-    from bethrou.proxy.direct import DirectDialer
 
 _ANY_PORT = Multiaddr.parse("/ip4/0.0.0.0/tcp/0")
 """Where a client listens: only those with whom it punches a hole are told."""
@@ -75,8 +72,15 @@ class ClientCore:
         self.pool = Pool(loop, self.host, emit, self.rng, config.routing.pool, self._reached)
         self.discovery = ClientDiscovery(loop, self.host, network_key, self.pool, self.rng, emit, state, warn)
         self.router = Router(loop, self.pool, config.routing, config.rules, self.rng)
-        self.direct: DirectDialer | None = None
-        """Who dials from this machine; there as soon as a rule says `direct`."""
+        self.carrier = Carrier(
+            loop,
+            self.router,
+            emit,
+            randbytes=self.rng.randbytes,  # names of requests in two logs: nothing depends on them
+            scratch=self.host.buffers.socket,
+            half_close_wait=config.half_close_wait,
+        )
+        """Carries requests out, whoever asks."""
         self.discovery.start(config)
         self._allow_direct(config)
         self._watch = NetworkWatch(loop, self.pool.network_changed)
@@ -95,13 +99,14 @@ class ClientCore:
         self._allow_direct(config)
         self.router.configure(config.routing, config.rules)
         self.pool.resize(config.routing.pool)
+        self.carrier.half_close_wait = config.half_close_wait
 
     async def close(self) -> None:
         """End everything; those whose requests are carried have ended theirs."""
         self._watch.close()
         self.router.close()
-        if self.direct is not None:
-            await self.direct.close()
+        if self.carrier.direct is not None:
+            await self.carrier.direct.close()
         await self.discovery.close()
         await self.pool.close()
         if self.dcutr is not None:
@@ -114,10 +119,12 @@ class ClientCore:
 
     def _allow_direct(self, config: ClientConfig) -> None:
         """Be able to dial destinations from here if a rule says so. What looks names up is loaded only then."""
-        if self.direct is not None or all(rule.use.action is not Action.DIRECT for rule in config.rules):
+        if self.carrier.direct is not None or all(
+            rule.use.action is not Action.DIRECT for rule in config.rules
+        ):
             return
         from bethrou.proxy.direct import DirectDialer
         from bethrou.proxy.resolver import open_resolver
 
         resolver = open_resolver(ResolverChoice(system=True), self._loop.time)
-        self.direct = DirectDialer(self._loop, resolver)
+        self.carrier.direct = DirectDialer(self._loop, resolver)

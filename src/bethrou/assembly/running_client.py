@@ -46,16 +46,7 @@ class RunningClient:
         except UserError:
             sock.close()
             raise
-        self._door = FrontDoor(
-            loop,
-            self.core.router,
-            _access(config),
-            emit,
-            randbytes=self.core.rng.randbytes,  # names of requests in two logs: nothing depends on them
-            scratch=self.core.host.buffers.socket,
-            half_close_wait=config.half_close_wait,
-        )
-        self._door.carrier.direct = self.core.direct
+        self._door = FrontDoor(loop, self.core.carrier, _access(config), emit)
         self._door.listen(sock)
 
     @property
@@ -78,9 +69,7 @@ class RunningClient:
         """
         before = self.config
         self.core.reload(config)
-        self._door.carrier.direct = self.core.direct
         self._door.access = _access(config)
-        self._door.carrier.half_close_wait = config.half_close_wait
         self.config = config
         return _differences(before, config)
 

@@ -197,6 +197,8 @@ class Carrier:
                 received=end.from_right if end else 0,
                 seconds=self.loop.time() - started,
                 user=request.user or "",
+                connected=end.began - started if end else None,
+                first_byte=end.first_byte_after(started) if end else None,
             )
         )
 

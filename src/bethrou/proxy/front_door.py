@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bethrou.events import DescriptorsShort, Emit, StrangerRefused
@@ -21,7 +20,6 @@ from bethrou.net.timeouts import TimeoutQueue
 from bethrou.proxy import application
 from bethrou.proxy.access import Access
 from bethrou.proxy.carrier import Carrier
-from bethrou.proxy.router import Router
 from bethrou.proxy.socks_server import SocksConnection
 from bethrou.snapshots import ConnectionSnapshot
 
@@ -37,24 +35,14 @@ MAX_CONNECTIONS = 32_768
 
 
 class FrontDoor:
-    """Serves one listening socket. `half_close_wait`: seconds for which FIN is held back from a 1.0.0 exit."""
+    """Serves one listening socket; `carrier` carries out what is asked for."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        router: Router,
-        access: Access,
-        emit: Emit,
-        *,
-        randbytes: Callable[[int], bytes],
-        scratch: memoryview,
-        half_close_wait: float,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, carrier: Carrier, access: Access, emit: Emit) -> None:
         self.loop = loop
         self.access = access
         """May be changed; who is connected stays."""
-        self.carrier = Carrier(loop, router, emit, randbytes, scratch, half_close_wait)
-        self.connections = self.carrier.connections
+        self.carrier = carrier
+        self.connections = carrier.connections
         """All that are alive."""
         self.handshakes = TimeoutQueue(loop, application.HANDSHAKE_TIMEOUT)
         self.draining = False

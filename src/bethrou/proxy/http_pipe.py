@@ -13,7 +13,17 @@ from bethrou.wire.http_request import HeadScanner
 class HttpPipe(ByteReader):
     """Takes `transport` over, with what came before: `surplus`, and whether it has `ended` or is `lost`."""
 
-    __slots__ = ("_drained", "_full", "_loop", "last_activity", "on_end", "received", "sent")
+    __slots__ = (
+        "_drained",
+        "_full",
+        "_loop",
+        "began",
+        "first_received",
+        "last_activity",
+        "on_end",
+        "received",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -32,8 +42,10 @@ class HttpPipe(ByteReader):
         """Called when the other end has sent all it will, or is gone, if set."""
         self.sent = 0
         self.received = len(surplus)
-        self.last_activity = loop.time()
-        """When the last byte moved, in the loop's seconds."""
+        self.began = self.last_activity = loop.time()
+        """When it was taken over, and when the last byte moved, in the loop's seconds."""
+        self.first_received = self.began if surplus else None
+        """When the first byte came, or None."""
         transport.set_protocol(self)
 
     def write(self, data: bytes) -> None:
@@ -88,8 +100,10 @@ class HttpPipe(ByteReader):
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self.received += len(data)
         self.last_activity = self._loop.time()
+        if self.first_received is None:
+            self.first_received = self.last_activity
+        self.received += len(data)
         super().data_received(data)
 
     def eof_received(self) -> bool:

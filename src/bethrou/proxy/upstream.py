@@ -93,8 +93,12 @@ class Upstream:
         """It was given to a splice, which has ended so."""
         if self._ended is not None:
             other = "destination" if self._opened.exit is None else "exit"
+            pipe = self.pipe
             total = end._replace(
-                from_left=end.from_left + self.pipe.sent, from_right=end.from_right + self.pipe.received
+                from_left=end.from_left + pipe.sent,
+                from_right=end.from_right + pipe.received,
+                began=pipe.began,
+                first_answer=pipe.first_received or end.first_answer,
             )
             ended, self._ended = self._ended, None
             self._carrier.release(self._opened)
@@ -104,7 +108,9 @@ class Upstream:
         assert self._ended is not None
         ended, self._ended = self._ended, None
         self._carrier.release(self._opened)
-        ended(self.peer, result, reason, SpliceEnd(self.pipe.sent, self.pipe.received, None, ""))
+        pipe = self.pipe
+        end = SpliceEnd(pipe.sent, pipe.received, None, "", pipe.began, pipe.first_received)
+        ended(self.peer, result, reason, end)
 
 
 async def open_upstream(
