@@ -16,6 +16,7 @@ from bethrou.net.negotiation import InboundNegotiation, propose
 from bethrou.net.securities import DEFAULT_ORDER, NOISE, make_securities
 from bethrou.net.stream import YamuxStream
 from bethrou.net.timeouts import TimeoutQueue
+from bethrou.net.tls import TlsIdentity
 from bethrou.net.upgrade import Upgrader
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
@@ -52,6 +53,7 @@ class Member(Host):
         at: Multiaddr = ANYWHERE,
         from_listening_port: bool = False,
         security: tuple[str, ...] = DEFAULT_ORDER,
+        tls: TlsIdentity | None = None,
     ) -> None:
         self.happenings = Happenings()
         self.identity = identity(name)
@@ -66,6 +68,7 @@ class Member(Host):
             events=self.happenings,
             dial_from_listening_port=from_listening_port,
             security=security,
+            tls=tls or TlsIdentity(),
         )
         super().__init__(loop, config)
         self.pipes: asyncio.Queue[YamuxStream] = asyncio.Queue()

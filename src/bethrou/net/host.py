@@ -317,7 +317,11 @@ class Host:
         reader = await connect_tls(self.loop, address, self._config.tls if where.tls else None)
         from bethrou.net.websocket_opening import open_websocket  # heavy, and not needed by most
 
-        return await open_websocket(self.loop, reader, where, self._config.randbytes, self.buffers.websocket)
+        randbytes, scratch = self._config.randbytes, self.buffers.websocket
+        try:
+            return await open_websocket(self.loop, reader, where, randbytes, scratch)
+        except LinkLost as error:
+            raise LinkLost(f"{address}: {error}") from None
 
     async def _dial_circuit(self, peer: PeerId, address: Multiaddr) -> Link:
         if address.relay is not None and address.relay.peer_id == self.peer_id:

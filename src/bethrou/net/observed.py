@@ -10,7 +10,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Callable
 
-from bethrou.net.addresses import is_plain_tcp
+from bethrou.net.addresses import is_plain_tcp, is_websocket
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 
@@ -26,8 +26,11 @@ class ObservedAddresses:
         self._said: dict[PeerId, Address] = {}
 
     def note(self, peer: PeerId, seen: Multiaddr | None) -> None:
-        """`peer` sees us at `seen`. Names and addresses of relays say nothing."""
-        if seen is None or seen.is_circuit or seen.is_dns or seen.host is None:
+        """`peer` sees us at `seen`.
+
+        Names and addresses of relays say nothing, and at the other end of a WebSocket may be a web server.
+        """
+        if seen is None or seen.is_circuit or seen.is_dns or seen.host is None or is_websocket(seen):
             return
         # without a zone, which means something to the peer only, and may be any text
         self._said[peer] = ipaddress.ip_address(seen.host.partition("%")[0])

@@ -78,5 +78,5 @@ def said_by_tls(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "no PEM").lower().replace("_", " ")
+        return error.reason.lower().replace("_", " ") if error.reason else "there is no PEM in it"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

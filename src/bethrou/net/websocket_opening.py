@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from bethrou.errors import LinkLost
+from bethrou.errors import LinkLost, WebSocketError
 from bethrou.net.addresses import Endpoint
 from bethrou.net.reader import ByteReader
 from bethrou.net.websocket import WebSocketTransport
@@ -48,6 +48,8 @@ async def open_websocket(
         transport = _take_over(loop, reader, randbytes, scratch, is_client=True)
         done = True
         return transport
+    except RequestRefused:
+        raise WebSocketError(f"no WebSocket there: {MAX_HEAD} bytes without the end of an answer") from None
     except TimeoutError:
         raise LinkLost(f"no answer to the WebSocket request within {HANDSHAKE_TIMEOUT:.0f} s") from None
     except OSError as error:
@@ -107,7 +109,7 @@ async def _read_head(reader: ByteReader) -> bytes:
             return head[:end]
         if len(head) > MAX_HEAD:
             raise too_long()
-        if not head[:5].isascii() or (len(head) >= 4 and b"\0" in head[:64]):
+        if not head[:64].isascii() or b"\0" in head[:64]:
             raise no_request()  # somebody speaks something else
 
 
