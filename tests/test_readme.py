@@ -58,6 +58,9 @@ RUN_ELSEWHERE = {
     "up": "local-up is the same command with an option",
     "test": "it is what runs this file",
     "development": "likewise",
+    "behind-nginx": "tests/e2e/test_web_server.py has nginx run it",
+    "behind-nginx-node": "so it does with this",
+    "behind-nginx-client-yaml": "and this",
 }
 
 PATIENCE = 30.0  # for programs of README to say what is awaited

@@ -161,6 +161,11 @@ class RunningNode:
         self.config = config
         return _differences(before, config)
 
+    def renew_certificate(self) -> bool:
+        """Read the certificate for /wss again. Whether there is one. Raises ConfigError; then nothing has changed."""
+        self._tls.reload()
+        return self.config.tls_certificate is not None
+
     def drain(self) -> None:
         """Take no new links, requests and circuits; tell the members."""
         self.host.stop_listening()

@@ -121,6 +121,8 @@ class ControlOfNode:
     async def reload(self) -> Sequence[str]:
         """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
         if self._read is None:
+            if self._node.renew_certificate():
+                return ["tls_certificate: read again"]
             raise NotOffered("a node without --config has no file to read: restart it with other options")
         async with self._one_at_a_time:
             return self._node.reload(await asyncio.to_thread(self._read))
