@@ -215,6 +215,11 @@ It is up. In another terminal:
 
   curl -x socks5h://{address} https://example.com/
 
+  git, pip, npm, wget  export http_proxy=http://{address} https_proxy=http://{address}
+  ssh                  ssh -o ProxyCommand='nc -X 5 -x {address} %h %p' HOST
+  browsers             automatic proxy configuration: http://{address}/proxy.pac
+  Docker               docker run --network host -e https_proxy=http://{address} IMAGE
+
 Names are looked up, and connections leave, at the exit node: now on this machine, next on a server of yours.
   1. Install Bethrou there, and copy {key} to it.
   2. There:  bethrou-node start --key network.key
