@@ -1,4 +1,4 @@
-"""`bethrou key new` and `bethrou key show`."""
+"""`bethrou key new`, `bethrou key identity` and `bethrou key show`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bethrou.config import LogFormat, LogLevel
 from bethrou.errors import KeyFileError
 from bethrou.ops.logs import make_logger
 from bethrou.printable import printable
+from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
 
 _SWARM_KEY = b"/key/swarm/"
@@ -23,6 +24,13 @@ def new_key(path: str) -> None:
     keyfiles.write_private(Path(path), key.format())
     say(f"{printable(path)}: a new network key, fingerprint {key.fingerprint}")
     say("Copy it to every member of your network, and to nobody else: whoever holds it is a member.")
+
+
+def new_identity(path: str) -> None:
+    """Write a new identity to `path`, and say its peer ID. Raises KeyFileError, also when there is a file already."""
+    identity = Identity.generate(os.urandom)
+    keyfiles.write_private(Path(path), identity.to_protobuf())
+    print(identity.peer_id)  # alone, for scripts
 
 
 def show_key(path: str) -> None:

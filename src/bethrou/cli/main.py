@@ -110,6 +110,16 @@ def key_new(
     new_key(path)
 
 
+@keys.command("identity")
+def key_identity(
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write.")] = "node.key",
+) -> None:
+    """Make a node's identity, and print its peer ID. A file that is already there is never touched."""
+    from bethrou.cli.key_commands import new_identity
+
+    new_identity(path)
+
+
 @keys.command("show")
 def key_show(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A network key or a node's identity.")],
