@@ -278,6 +278,14 @@ async def test_an_upgrade_becomes_a_pipe(world: World) -> None:
     await world.quiet()
 
 
+async def test_an_upgrade_that_is_not_wanted(world: World) -> None:
+    async with target(repeats(ok(b"plain"))) as far, talk(world.client) as app:
+        for _ in range(3):
+            request = get(far, "/", "Connection: Upgrade", "Upgrade: websocket")
+            assert (await app.ask(request)).endswith(b"plain")
+        assert len(far.visits) == 1
+
+
 # -- CONNECT ---------------------------------------------------------------------------------------------------------
 
 

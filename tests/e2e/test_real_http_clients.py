@@ -63,14 +63,14 @@ async def test_curl(network: Network, web: Web, scheme: str, tls: bool) -> None:
 @pytest.mark.parametrize("scheme", ["socks4a", "socks5h", "http"])
 async def test_curl_says_by_user_name_where_it_wants_to_go(started: Programs, web: Web, scheme: str) -> None:
     (curl,) = needs("curl")
-    berlin, tokyo = started.node("--name", "berlin"), started.node("--name", "tokyo")
-    client = started.client([berlin, tokyo])
+    one, other = started.node(), started.node()
+    client = started.client([one, other])
     await client.connected(2)
     where = f"{client.proxy[0]}:{client.proxy[1]}"
-    for number, (name, exit_) in enumerate((("berlin", berlin), ("tokyo", tokyo)) * 2):
-        proxy = f"{scheme}://exit%3D{name}@{where}"
-        got = await run(curl, "-sS", "--fail", "-x", proxy, f"http://127.0.0.1:{web.http}/payload")
-        assert sha256(got) == PAYLOAD.sha256
+    for number, exit_ in enumerate((one, other) * 2):
+        proxy = f"{scheme}://exit={exit_.id}@{where}"
+        got = await run(curl, "-sS", "--fail", "-x", proxy, f"http://127.0.0.1:{web.http}/certificate.pem")
+        assert got == web.authority.read_bytes()
         line = await client.logged("request", count=number + 1)
         assert client.lines_of("request")[number]["exit"] == exit_.short, line
 

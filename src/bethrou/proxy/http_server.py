@@ -218,7 +218,9 @@ class HttpConnection(Application):
     def _turn_away(self, refused: HttpRefused) -> None:
         """Something that is no request."""
         self._server.door.stranger(self.address, str(refused))
-        if refused.status:
+        if self._http is not None:
+            self.answer(refusal(refused.status, str(refused)), close=True)
+        elif refused.status:
             self.pipe.write(refusal(refused.status, str(refused)).encoded())
 
     # -- CONNECT -----------------------------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ class HttpConnection(Application):
             host, port = connect_target(request)
         except RequestError as error:
             self._server.door.stranger(self.address, str(error))
-            self.answer(answer_to(error, "CONNECT"), close=True)
+            self.answer(answer_to(error, "CONNECT"))
             return
         self._close_upstream()
         if self.pipe.lost:
@@ -253,7 +255,7 @@ class HttpConnection(Application):
     def refuse(self, error: RequestError) -> None:
         self.on_lost = self.pipe.on_lost = None
         assert self.request is not None
-        self.answer(answer_to(error, join_address(self.request.host, self.request.port)), close=True)
+        self.answer(answer_to(error, join_address(self.request.host, self.request.port)))
         self.request = None
 
     # -- requests in absolute form -----------------------------------------------------------------------------------
@@ -316,18 +318,14 @@ class HttpConnection(Application):
         http = self._http
         assert http is not None
         headers = answer.fields
-        # what stands behind a CONNECT was meant for its destination, never for us
-        if close or not self._whole or self._server.door.draining or self._is_followed_connect:
+        # what comes behind a CONNECT is meant for its destination: none of it may be read as a request
+        if close or not self._whole or self._server.door.draining or self._method == b"CONNECT":
             headers.append(("Connection", "close"))
         head = (
             http.send(h11.Response(status_code=answer.status, reason=answer.phrase, headers=headers)) or b""
         )
         body = b"" if self._method == b"HEAD" else http.send(h11.Data(data=answer.body)) or b""
         self.pipe.write(head + body + (http.send(h11.EndOfMessage()) or b""))
-
-    @property
-    def _is_followed_connect(self) -> bool:
-        return self._method == b"CONNECT" and self.pipe.buffered > 0
 
     def _reusable(self) -> bool:
         """Whether the current request and its answer are complete, and another one may follow."""
