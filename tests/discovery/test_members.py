@@ -15,7 +15,7 @@ from live.waiting import until
 from net.clock import Clock
 from net.hosts import Member, identity
 
-from .network import NOW, link_between, network, sealed
+from .network import NOW, PUBLIC, link_between, network, sealed
 
 
 async def answers(member: Member, peer: Member, introduction: bytes = b"") -> list[bytes]:
@@ -54,6 +54,26 @@ async def test_a_node_becomes_known_to_whom_it_asks_and_both_learn_of_each_other
         await b.join(a)
         await a.knows(b)
         await b.knows(a)
+
+
+async def test_who_is_elsewhere_now_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (members_service, members_source):
+        monkeypatch.setattr(module, "MIN_INTERVAL", 0.0)
+    way = PUBLIC.with_peer(identity("relay").peer_id).circuit()
+    async with network(["a", "b"]) as (calendar, [a, b], _clients):
+        await b.join(a)
+        await a.knows(b)
+        await b.asks(1)
+        b.source.tell()
+        heard = len(a.notebook.all)
+        calendar.seconds += 1
+        b.reachable_through(identity("relay").peer_id, [way])
+        b.source.tell()
+        await until(lambda: way in a.notebook.latest[b.peer_id].addresses, what=lambda: a.notebook.latest)
+        assert heard <= len(a.notebook.all) - 1 <= heard + 1
+        for _ in range(20):
+            b.source.tell()  # nothing new
+        assert not b.source._news.done()
 
 
 async def test_nodes_that_dial_each_other_at_once_have_two_links_and_ask_over_one() -> None:

@@ -96,10 +96,10 @@ def about(seconds: float) -> object:
 def test_what_is_new_is_checked_again_at_once_and_what_is_known_rarely() -> None:
     first = after(UNREACHABLE)
     assert wait(first) == about(CONFIRM)
-    assert not first.settled
+    assert first.agreeing == 1
     second = after(UNREACHABLE, standing=first)
     assert wait(second) == about(REST)
-    assert second.settled
+    assert second.agreeing == 0
     assert wait(after(UNREACHABLE, standing=second)) == about(REST)
     assert wait(after(REACHABLE, standing=second)) == about(CONFIRM)
 
@@ -155,4 +155,4 @@ def test_beliefs_only_change_to_what_was_said_twice_in_a_row(findings: list[Find
             assert said[-2:] == [standing.believed] * 2
         if said[-2:] in ([REACHABLE] * 2, [UNREACHABLE] * 2):
             assert standing.believed is said[-1]
-            assert standing.settled
+            assert standing.agreeing == 0

@@ -82,6 +82,23 @@ async def test_a_relay_that_is_wanted_again_keeps_its_link() -> None:
             await host.close()
 
 
+async def test_a_link_that_is_there_for_circuits_alone_is_taken_over() -> None:
+    async with nothing_left():
+        relay, other, hidden = Relay(), Hidden(name="other"), Hidden()
+        other.keeper.configure([relay.full_address])
+        await other.reserved()
+        circuit = await hidden.dial(other.peer_id, other.circuit_addresses)
+        (link,) = hidden.links[relay.peer_id]
+        hidden.keeper.configure([relay.full_address])
+        await hidden.reserved()
+        circuit.close()
+        assert not hidden.circuits._own
+        hidden.keeper.configure([])
+        await until(lambda: not link.alive)
+        for host in (hidden, other, relay):
+            await host.close()
+
+
 async def test_chosen_relays_stand_beside_those_that_were_configured() -> None:
     async with nothing_left():
         relays = [Relay(f"relay {number}") for number in range(3)]

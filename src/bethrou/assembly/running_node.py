@@ -37,6 +37,7 @@ from bethrou.proxy.resolver import open_resolver
 from bethrou.snapshots import RelayingSnapshot
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
+from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
 
 
@@ -122,6 +123,11 @@ class RunningNode:
     def reachability(self) -> Finding:
         """What is believed of whether others can reach this node without a relay."""
         return Finding.UNKNOWN if self._auto_relay is None else self._auto_relay.standing.believed
+
+    @property
+    def relays(self) -> tuple[PeerId, ...]:
+        """Through which it is to be reached: those that were named, and those that it has chosen."""
+        return self._keeper.wanted
 
     @property
     def active(self) -> int:

@@ -24,8 +24,6 @@ from bethrou.snapshots import (
     WhySnapshot,
 )
 from bethrou.wire.destination import join_address
-from bethrou.wire.multiaddr import Multiaddr
-from bethrou.wire.peer_id import PeerId
 
 
 class ControlOfNode:
@@ -84,7 +82,7 @@ class ControlOfNode:
                 for link in links
             ),
             relaying=node.relaying,
-            relays=self._diagnosis.relays(_peers_of(node.config.connect_relay)),
+            relays=self._diagnosis.relays(node.relays),
             reachability=node.autonat.found,
             checked=self._diagnosis.since_check,
             config=self._files.config,
@@ -166,7 +164,3 @@ class ControlOfNode:
             seconds=self._loop.time() - self._since.get((peer, address), self._started),
             security=link.security,
         )
-
-
-def _peers_of(relays: Sequence[Multiaddr]) -> tuple[PeerId, ...]:
-    return tuple(dict.fromkeys(relay.peer_id for relay in relays if relay.peer_id is not None))

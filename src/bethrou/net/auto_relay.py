@@ -150,7 +150,7 @@ class AutoRelay:
                 self.standing = after_asking_nobody(self.standing, self._loop.time(), self._rng)
             else:
                 self._judge(await self._autonat.check())
-            if self.standing.settled:
+            if not self.standing.agreeing:
                 self._let_go()
 
     async def _until_due(self) -> None:
@@ -169,8 +169,6 @@ class AutoRelay:
         if some:
             self._dial_again_at = self._loop.time() + DIAL_AGAIN
         await asyncio.gather(*(self._dial_to_ask(peer, relays[peer].addresses) for peer in some))
-        if not self._autonat.can_ask:
-            self._let_go()
         return self._autonat.can_ask
 
     async def _dial_to_ask(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> None:
@@ -184,10 +182,12 @@ class AutoRelay:
         await self._host.statement_of(link)
 
     def _let_go(self) -> None:
-        """Close what was dialled for a check, as soon as nobody uses it."""
+        """Have what was dialled for a check closed, as soon as nobody uses it."""
         for link in self._for_asking:
             if self._keeper.outcome(link.peer_id) is None:
                 self._host.circuits.disclaim(link)
+            else:
+                self._keeper.own(link)
         self._for_asking.clear()
 
     def _judge(self, found: Sequence[AddressReachability]) -> None:

@@ -118,11 +118,17 @@ class Circuits:
         """The circuit is gone."""
         self._leave(circuit.relay)
 
-    def claim(self, link: Link) -> None:
-        """Somebody else needs this link to a relay: it is not closed when the last circuit is gone."""
-        timer = self._own.pop(link, None)
+    def claim(self, link: Link) -> bool:
+        """Somebody else needs this link to a relay: it is not closed when the last circuit is gone.
+
+        Whether it was here for circuits alone until now.
+        """
+        if link not in self._own:
+            return False
+        timer = self._own.pop(link)
         if timer is not None:
             timer.cancel()
+        return True
 
     def disclaim(self, link: Link) -> None:
         """Nobody but us needs this link to a relay any more: it is closed when no circuit leads over it."""

@@ -62,11 +62,6 @@ class Standing:
     checked: float | None = None
     """When the last check ended."""
 
-    @property
-    def settled(self) -> bool:
-        """Whether something is believed and nothing speaks against it."""
-        return self.believed is not Finding.UNKNOWN and not self.agreeing
-
 
 def what_follows(
     found: Sequence[AddressReachability], seen_at: Collection[Address], own: Collection[Address]

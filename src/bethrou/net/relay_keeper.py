@@ -118,10 +118,20 @@ class RelayKeeper:
         """Those that are kept whatever comes of them."""
         return frozenset(self._configured)
 
+    @property
+    def wanted(self) -> tuple[PeerId, ...]:
+        """All that are kept now."""
+        return tuple(self._relays)
+
     def outcome(self, relay: PeerId) -> Outcome | None:
         """What has come of a relay so far; None of one that is not wanted."""
         found = self._relays.get(relay)
         return None if found is None else found.outcome
+
+    def own(self, link: Link) -> None:
+        """This link to a relay is there for nothing but a reservation: it ends when the relay is given up."""
+        self._made.add(link)
+        link.closed.add_done_callback(lambda done: self._made.discard(link))
 
     def drain(self) -> None:
         """Take no new circuits; those that are there go on."""
@@ -200,10 +210,10 @@ class RelayKeeper:
         link = direct_link(self._host.links, peer)
         if link is None:
             link = await self._host.dial(peer, relay.addresses)
-            self._made.add(link)
-            link.closed.add_done_callback(lambda done: self._made.discard(link))
+            self.own(link)
         self._left.pop(link, None)
-        self._host.circuits.claim(link)
+        if self._host.circuits.claim(link):
+            self.own(link)
         return link
 
     async def _renew(self, peer: PeerId, relay: _Relay, link: Link) -> str:
