@@ -5,6 +5,7 @@
         - `AddressError`: a text is no multiaddr or no peer ID
         - `KeyFileError`: a network key or identity file is unusable
         - `ConfigError`: a configuration file, field or option is unusable
+        - `InviteError`: a link by which a device was to join is damaged, foreign, expired or used
         - `NotOffered`: a running program was asked for what its kind does not have
     - `PeerError`: the other side broke a rule of the protocol
         - `DecodeError`: bytes that are no valid varint, protobuf, multiaddr or JSON message
@@ -55,6 +56,10 @@ class KeyFileError(UserError):
 
 class ConfigError(UserError):
     """A configuration file, one of its fields, or a command-line option is unusable."""
+
+
+class InviteError(UserError):
+    """A link by which a device was to join is damaged, of another network, expired or used."""
 
 
 class NotOffered(UserError):

@@ -176,6 +176,66 @@ class HolePunchFailed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class MemberListTaken:
+    """The operator's list is another one now, of this serial."""
+
+    serial: int
+    members: int
+    added: int
+    gone: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberListUnwritten:
+    """The member list could not be written to disk; it is obeyed all the same."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberJoined:
+    """A device has joined by an invite, here or at another node."""
+
+    peer: str
+    name: str
+    role: str
+    """client or node."""
+
+
+@dataclass(frozen=True, slots=True)
+class InviteRefused:
+    """A device wanted to join with an invite that is no good."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InviteUsedTwice:
+    """Two nodes have let two devices in with one invite; this one is out. Somebody else has had the link."""
+
+    peer: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberCutOff:
+    """The link to somebody who is no member is closed."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """A node says that we are no member: `standing` is "unknown" or "removed"."""
+
+    peer: str
+    standing: str
+
+
 Event = (
     RequestEnded
     | LinkOpened
@@ -191,6 +251,13 @@ Event = (
     | CircuitEnded
     | HolePunched
     | HolePunchFailed
+    | MemberListTaken
+    | MemberListUnwritten
+    | MemberJoined
+    | InviteRefused
+    | InviteUsedTwice
+    | MemberCutOff
+    | TurnedAway
 )
 
 Emit = Callable[[Event], None]

@@ -180,7 +180,10 @@ def test_bom_and_crlf_are_accepted(load) -> None:
         ("grace: [5]", "grace: must be a duration"),
         ("key: {a: b}", "key: must be a file name, not a block of keys"),
         ('"\\x1b[2J": 1', "\\x1b[2J: unknown key"),
-        ("a: 1\nb: 2", "a: unknown key; known are discovery, grace, half_close_wait, key, log, nodes, punch"),
+        (
+            "a: 1\nb: 2",
+            "a: unknown key; known are discovery, grace, half_close_wait, identity, key, log, members",
+        ),
         ("a: 1\nb: 2", "(and 1 more problem)"),
     ],
 )

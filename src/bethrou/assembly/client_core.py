@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bethrou.assembly.client_discovery import ClientDiscovery
 from bethrou.assembly.link_events import AGENT, host_events
@@ -28,6 +29,9 @@ from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
+
+if TYPE_CHECKING:  # what few clients need
+    from bethrou.assembly.membership_parts import MembershipParts
 
 _ANY_PORT = Multiaddr.parse("/ip4/0.0.0.0/tcp/0")
 """Where a client listens: only those with whom it punches a hole are told."""
@@ -69,6 +73,14 @@ class ClientCore:
                 tls=self._tls,
             ),
         )
+        self.membership: MembershipParts | None = None
+        """The member list, if there is an operator."""
+        if config.operator is not None and config.identity is not None:
+            from bethrou.assembly.membership_parts import MembershipParts
+
+            self.membership = MembershipParts(
+                loop, self.host, network_key, config.operator, config.members, config.identity, emit
+            )
         self.pool = Pool(loop, self.host, emit, self.rng, config.routing.pool, self._reached)
         self.discovery = ClientDiscovery(loop, self.host, network_key, self.pool, self.rng, emit, state, warn)
         self.router = Router(loop, self.pool, config.routing, config.rules, self.rng)
@@ -100,6 +112,8 @@ class ClientCore:
         self.router.configure(config.routing, config.rules)
         self.pool.resize(config.routing.pool)
         self.carrier.half_close_wait = config.half_close_wait
+        if self.membership is not None:
+            self.membership.configure(config.members, ())
 
     async def close(self) -> None:
         """End everything; those whose requests are carried have ended theirs."""
@@ -112,6 +126,8 @@ class ClientCore:
         if self.dcutr is not None:
             await self.dcutr.close()
         await self.autonat.close()
+        if self.membership is not None:
+            await self.membership.close()
         await self.host.close()
 
     def _reached(self, peer: PeerId, address: Multiaddr) -> None:

@@ -92,7 +92,7 @@ def _access(config: ClientConfig) -> Access:
     return Access({name: secret.get_secret_value() for name, secret in config.server.credentials.items()})
 
 
-_AT_START = ("key", "log", "metrics", "punch", "security")
+_AT_START = ("key", "identity", "operator", "log", "metrics", "punch", "security")
 
 
 def _differences(before: ClientConfig, after: ClientConfig) -> list[str]:
@@ -114,7 +114,7 @@ def _differences(before: ClientConfig, after: ClientConfig) -> list[str]:
         lines.append(f"server: {counted(len(after.server.credentials), 'user')}")
     lines += [
         f"{field}: changed"
-        for field in ("discovery", "half_close_wait", "grace", "watch")
+        for field in ("members", "discovery", "half_close_wait", "grace", "watch")
         if dict(before)[field] != dict(after)[field]
     ]
     lines += [

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bethrou.assembly.link_events import AGENT, host_events
+from bethrou.assembly.membership_parts import MembershipParts
 from bethrou.assembly.node_discovery import NodeDiscovery
 from bethrou.config import NodeConfig
 from bethrou.events import Emit
@@ -79,6 +80,20 @@ class RunningNode:
                 tls=self._tls,
             ),
         )
+        self.membership: MembershipParts | None = None
+        """The member list, if there is an operator."""
+        if config.operator is not None:
+            self.membership = MembershipParts(
+                loop,
+                self.host,
+                network_key,
+                config.operator,
+                config.members,
+                config.identity,
+                emit,
+                config.tags,
+            )
+            self.membership.redeem_invites(identity)
         self.addresses = [self.host.listen(address) for address in config.listen]
         """Where it listens, ports chosen."""
         ports = frozenset(port for address in self.addresses if (port := address.tcp_port) is not None)
@@ -164,6 +179,8 @@ class RunningNode:
         self._keeper.configure(config.connect_relay)
         self._policy = dataclasses.replace(self._policy, allow=config.allow, deny=config.deny)
         self._state.describe(config.grace, config.name or "", config.tags)
+        if self.membership is not None:
+            self.membership.configure(config.members, config.tags)
         self.config = config
         return _differences(before, config)
 
@@ -196,6 +213,8 @@ class RunningNode:
         self._watch.close()
         if self._auto_relay is not None:
             await self._auto_relay.close()
+        if self.membership is not None:
+            await self.membership.close()
         await self.discovery.close()
         await self._keeper.close()
         if self.dcutr is not None:
@@ -233,7 +252,7 @@ def _relay_limits(config: NodeConfig) -> RelayLimits:
     )
 
 
-_OBEYED = ("allow", "deny", "grace", "name", "tags", "discovery", "peers", "connect_relay")
+_OBEYED = ("allow", "deny", "grace", "name", "tags", "discovery", "peers", "connect_relay", "members")
 _AT_START = tuple(field for field in NodeConfig.model_fields if field not in (*_OBEYED, "watch"))
 
 

@@ -19,6 +19,7 @@ def client() -> None:
     """The client: applications' traffic enters the private network here, through SOCKS5."""
 
 
+@app.command("start", help="The same as connect.")
 @app.command()
 def connect(
     config: Annotated[str, typer.Option(metavar="PATH", help="The configuration.")] = "client.yaml",

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bethrou.cli import client, node, operate, options
+from bethrou.cli import client, membership, node, operate, options
 from bethrou.cli.program import run_program
 
 app = options.new_app(
@@ -53,6 +53,7 @@ def up(
     start_up(UpOptions(socks, directory, tuple(allow or ()), open_to_all, log))
 
 
+membership.add_commands(app)
 operate.add_commands(app)
 
 

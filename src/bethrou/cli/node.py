@@ -24,6 +24,7 @@ def node() -> None:
 
 _DISCOVERY = "Discovery through Redis"
 _RELAYS = "Relays"
+_MEMBERS = "Members"
 _USUAL_REDIS = "redis://localhost:6379"
 
 
@@ -60,6 +61,24 @@ def start(
         typer.Option(
             metavar="PATH",
             help="The node's private key, made if it is not there. Default: node.key.",
+            show_default=False,
+        ),
+    ] = None,
+    operator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PEER-ID",
+            help="Whose member list counts, and whose invites are redeemed here: see `bethrou init`.",
+            rich_help_panel=_MEMBERS,
+            show_default=False,
+        ),
+    ] = None,
+    members: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="required: only members of that list get in; open (default): whoever holds the network key.",
+            rich_help_panel=_MEMBERS,
             show_default=False,
         ),
     ] = None,
@@ -325,6 +344,8 @@ def start(
         "tls_ca": tls_ca,
         "key": key,
         "identity": identity,
+        "operator": operator,
+        "members": members,
         "allow": allow,
         "deny": deny,
         "resolver": resolver,

@@ -54,7 +54,18 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
     key = keyfiles.read_network_key(key_path, log)
     state = take_state(choice, "client", log)
     files = OwnFiles.at(path, key_path)
-    run_loop(lambda: _serve(config, Path(path), read, key, files, state, log))
+    identity = _identity(config, log)
+    run_loop(lambda: _serve(config, Path(path), read, key, identity, files, state, log))
+
+
+def _identity(config: ClientConfig, log: logs.Logger) -> Identity:
+    """Who this client is. Raises KeyFileError."""
+    if config.identity is None:
+        # like Go's, it is somebody else at each start: nothing ties its sessions together
+        return Identity.generate(os.urandom)
+    if config.operator is not None:
+        return keyfiles.read_identity(config.identity, log)  # a new one would be nobody in the member list
+    return keyfiles.load_or_create_identity(config.identity, log)
 
 
 async def _serve(
@@ -62,6 +73,7 @@ async def _serve(
     path: Path,
     read: Callable[[], ClientConfig],
     key: NetworkKey,
+    identity: Identity,
     files: OwnFiles,
     state: StateDirectory | None,
     log: logs.Logger,
@@ -69,12 +81,11 @@ async def _serve(
     loop = asyncio.get_running_loop()
     signals = Signals(loop, WITH_HANGUP if on_terminal() else STOP_SIGNALS)
     feed = EventFeed(EventLog(log, CLIENT_WORDS, time.monotonic, config.log.hide_destinations))
-    # like Go's, a client is somebody else at each start: nothing ties its sessions together
     client = RunningClient(
         loop,
         config,
         key,
-        Identity.generate(os.urandom),
+        identity,
         feed,
         state.path if state is not None else None,
         log.warning,

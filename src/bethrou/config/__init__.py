@@ -1,6 +1,6 @@
 """The configuration: read once, checked, frozen, passed in. Nothing here reads the environment."""
 
-from bethrou.config.fields import LogFormat, LogLevel, StickyBy, Strategy
+from bethrou.config.fields import LogFormat, LogLevel, MemberPolicy, StickyBy, Strategy
 from bethrou.config.load import client_config, load_client_config, load_node_config, node_config
 from bethrou.config.models import (
     ClientConfig,
@@ -32,6 +32,7 @@ __all__ = [
     "LogConfig",
     "LogFormat",
     "LogLevel",
+    "MemberPolicy",
     "NodeConfig",
     "ResolverChoice",
     "RoutingConfig",

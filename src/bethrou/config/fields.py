@@ -167,6 +167,15 @@ class Strategy(StrEnum):
     """Ours: the same exit for the same destination or user."""
 
 
+class MemberPolicy(StrEnum):
+    """Who is let in beside holding the network key."""
+
+    OPEN = "open"
+    """Everybody, except those whom the operator's list has removed."""
+    REQUIRED = "required"
+    """Only those whom the operator's list names, or who came by an invite."""
+
+
 class StickyBy(StrEnum):
     """What the strategy `sticky` keeps together."""
 
@@ -245,6 +254,7 @@ Label = Annotated[str, _reader(parse_label, (), "text")]
 
 StrategyField = Annotated[Strategy, Choice(Strategy, {"latency": Strategy.FASTEST})]
 StickyByField = Annotated[StickyBy, Choice(StickyBy, {})]
+MemberPolicyField = Annotated[MemberPolicy, Choice(MemberPolicy, {})]
 LevelField = Annotated[LogLevel, Choice(LogLevel, {"warning": LogLevel.WARN}, any_case=True)]
 FormatField = Annotated[LogFormat, Choice(LogFormat, {}, any_case=True)]
 

@@ -21,6 +21,8 @@ from bethrou.config.fields import (
     ListenField,
     LogFormat,
     LogLevel,
+    MemberPolicy,
+    MemberPolicyField,
     MultiaddrField,
     PeerAddressField,
     PeerIdField,
@@ -199,6 +201,12 @@ class ClientConfig(Block):
 
     key: Path | None = None
     """The network key file; None: look for network.key."""
+    identity: Path | None = None
+    """Ours: this client's private key, made when it is not there; None: another one at each start, as with Go."""
+    operator: PeerIdField | None = None
+    """Ours: whose member list counts, a peer ID."""
+    members: MemberPolicyField = MemberPolicy.OPEN
+    """Ours: whether only nodes of that list serve this client."""
     server: ServerConfig = ServerConfig()
     routing: RoutingConfig = RoutingConfig()
     nodes: tuple[ExitEntry, ...] = Field(default=(), max_length=10_000)
@@ -225,12 +233,20 @@ class ClientConfig(Block):
     def _check(self) -> ClientConfig:
         if not self.nodes and not self.discovery.enabled:
             raise refuse("nodes: no exit node is given and discovery is off")
+        _check_operator(self.operator, self.members)
+        if self.operator is not None and self.identity is None:
+            raise refuse("operator needs an identity: a member list knows devices by their keys")
         seen: dict[PeerId, int] = {}
         for index, entry in enumerate(self.nodes):
             first = seen.setdefault(entry.peer_id, index)
             if first != index:
                 raise refuse(f"nodes[{index}]: the same peer as nodes[{first}]; give all its addrs there")
         return self
+
+
+def _check_operator(operator: PeerId | None, members: MemberPolicy) -> None:
+    if members is MemberPolicy.REQUIRED and operator is None:
+        raise refuse("members: required needs an operator, whose list it is")
 
 
 class LogOptions(Block):
@@ -280,6 +296,10 @@ class NodeConfig(Block):
     """The network key file; None: look for network.key."""
     identity: Path = Path("node.key")
     """The node's private key; made when it is not there."""
+    operator: PeerIdField | None = None
+    """Whose member list counts, and whose invites are redeemed here: a peer ID."""
+    members: MemberPolicyField = MemberPolicy.OPEN
+    """Whether only members of that list get in, or every holder of the network key whom it has not removed."""
     allow: tuple[RuleField, ...] = ()
     """Destinations that are allowed although the default policy denies them."""
     deny: tuple[RuleField, ...] = ()
@@ -326,6 +346,7 @@ class NodeConfig(Block):
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
+        _check_operator(self.operator, self.members)
         if self.no_exit and not self.relay_mode:
             raise refuse(
                 "a node that is no exit (--no-exit) has nothing to do but to relay: say --relay-mode, too"

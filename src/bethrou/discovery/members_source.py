@@ -140,7 +140,7 @@ class MembersSource:
         while link.alive:
             news = self._news
             try:
-                size = await self._ask(link)
+                size = await self.ask(link)
             except (BethrouError, TimeoutError) as error:
                 self._asked[link.peer_id] = printable(str(error), _SHOWN) or "no answer in time"
                 delay = min(INTERVAL, FIRST_RETRY * 2.0 ** min(failures, 8))
@@ -158,7 +158,7 @@ class MembersSource:
         await asyncio.wait(ends[:1], timeout=soonest)
         await asyncio.wait(ends, timeout=seconds - soonest, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _ask(self, link: Link) -> int:
+    async def ask(self, link: Link) -> int:
         """One question; how many bytes its answer had. Raises `BethrouError` and `TimeoutError`."""
         own = self._own.current() if self._own is not None else None
         async with asyncio.timeout(MAX_SECONDS):

@@ -259,6 +259,10 @@ class Host:
         await self._introductions.wait(link)
         return link.statement
 
+    async def ask_again(self, link: Link) -> None:
+        """Have the peer say anew what it is: it lets us do more now. Raises `BethrouError`."""
+        link.statement = await identify.ask(link) or link.statement
+
     async def open(self, link: Link, protocols: Sequence[str], first: bytes = b"") -> OutboundNegotiation:
         """A stream on which `protocols` are proposed, with `first` behind a proposal known to be accepted.
 

@@ -19,14 +19,21 @@ from bethrou.events import (
     ExitChanged,
     HolePunched,
     HolePunchFailed,
+    InviteRefused,
+    InviteUsedTwice,
     LinkClosed,
     LinkOpened,
+    MemberCutOff,
+    MemberJoined,
+    MemberListTaken,
+    MemberListUnwritten,
     ReachabilityChanged,
     RelayLost,
     RelayReserved,
     RequestEnded,
     SourceChanged,
     StrangerRefused,
+    TurnedAway,
 )
 from bethrou.ops.logs import Logger
 
@@ -101,6 +108,13 @@ class EventLog:
             CircuitEnded: self._circuit_ended,
             HolePunched: self._hole_punched,
             HolePunchFailed: self._hole_punch_failed,
+            MemberListTaken: self._member_list_taken,
+            MemberListUnwritten: self._member_list_unwritten,
+            MemberJoined: self._member_joined,
+            InviteRefused: self._invite_refused,
+            InviteUsedTwice: self._invite_used_twice,
+            MemberCutOff: self._member_cut_off,
+            TurnedAway: self._turned_away,
         }
 
     def __call__(self, event: Event) -> None:
@@ -170,15 +184,9 @@ class EventLog:
             self._log.warning("source of exits is ill", source=event.source, reason=_cut(event.detail))
 
     def _stranger_refused(self, event: StrangerRefused) -> None:
-        allowance = self._strangers.setdefault(event.service, _Allowance(self._clock()))
-        allowed = allowance.take(self._clock())
         reason = _QUOTED.sub("...", event.reason) if self._hide else event.reason
-        fields: dict[str, Any] = {"address": event.address, "reason": _cut(reason)}
-        if allowed and allowance.untold:
-            fields["untold"] = allowance.untold
-            allowance.untold = 0
-        write = self._log.warning if allowed else self._log.debug
-        write("stranger refused" if event.service == "link" else "application refused", **fields)
+        text = "stranger refused" if event.service == "link" else "application refused"
+        self._tell_rarely(event.service, text, address=event.address, reason=_cut(reason))
 
     def _descriptors_short(self, event: DescriptorsShort) -> None:
         said, now = self._short.get(event.service), self._clock()
@@ -260,6 +268,47 @@ class EventLog:
             reason=_cut(event.reason),
             seconds=round(event.seconds, 3),
         )
+
+    def _member_list_taken(self, event: MemberListTaken) -> None:
+        self._log.info(
+            "member list", serial=event.serial, members=event.members, added=event.added, gone=event.gone
+        )
+
+    def _member_list_unwritten(self, event: MemberListUnwritten) -> None:
+        self._log.error("member list cannot be written", file=event.file, reason=_cut(event.reason))
+
+    def _member_joined(self, event: MemberJoined) -> None:
+        self._log.info("member joined", member=event.peer, name=event.name, role=event.role)
+
+    def _invite_refused(self, event: InviteRefused) -> None:
+        self._tell_rarely("invite", "invite refused", member=event.peer, reason=_cut(event.reason))
+
+    def _invite_used_twice(self, event: InviteUsedTwice) -> None:
+        self._log.error(
+            "one invite has let two devices in: the later one is out; somebody else has had the link",
+            member=event.peer,
+            name=event.name,
+        )
+
+    def _member_cut_off(self, event: MemberCutOff) -> None:
+        self._tell_rarely("member", "not a member: link closed", member=event.peer, reason=_cut(event.reason))
+
+    def _turned_away(self, event: TurnedAway) -> None:
+        what = "this device was removed from the network" if event.standing == "removed" else "not a member"
+        self._tell_rarely(
+            "turned away",
+            f"{what}: ask its operator for an invite",
+            **{self._words.peer: event.peer[-_PEER_END:]},
+        )
+
+    def _tell_rarely(self, kind: str, text: str, **fields: Any) -> None:
+        """Warn of what others can make happen as often as they like."""
+        allowance = self._strangers.setdefault(kind, _Allowance(self._clock()))
+        allowed = allowance.take(self._clock())
+        if allowed and allowance.untold:
+            fields["untold"] = allowance.untold
+            allowance.untold = 0
+        (self._log.warning if allowed else self._log.debug)(text, **fields)
 
 
 def _cut(text: str) -> str:

@@ -27,13 +27,16 @@ def seal(identity: Identity, domain: str, payload_type: bytes, payload: bytes) -
     )
 
 
-def open_envelope(data: bytes, domain: str, payload_type: bytes) -> tuple[PublicKey, bytes]:
+def open_envelope(
+    data: bytes, domain: str, payload_type: bytes, limit: int = MAX_ENVELOPE
+) -> tuple[PublicKey, bytes]:
     """Return the signer and the payload. Whether that signer may say so is the caller's question.
 
-    Raises DecodeError when the envelope is malformed, of another type, or its signature is not good.
+    Raises DecodeError when the envelope is malformed, longer than `limit` bytes, of another type, or its signature is
+    not good.
     """
-    if len(data) > MAX_ENVELOPE:
-        raise DecodeError(f"envelope is longer than {MAX_ENVELOPE} bytes")
+    if len(data) > limit:
+        raise DecodeError(f"envelope is longer than {limit} bytes")
     parts: dict[int, bytes] = {}
     for number, _, value in protobuf.fields(data):
         if number in (_PUBLIC_KEY, _PAYLOAD_TYPE, _PAYLOAD, _SIGNATURE):

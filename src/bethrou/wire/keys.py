@@ -61,6 +61,11 @@ class Identity:
             return _parse_pem(text)
         return _parse_protobuf(data)
 
+    @property
+    def seed(self) -> bytes:
+        """The 32 secret bytes."""
+        return self._seed
+
     def to_protobuf(self) -> bytes:
         """Return the PrivateKey message, 68 secret bytes: what Go keeps in node.key."""
         return _PROTOBUF_PREFIX + self._seed + self._public_key.raw
