@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lab import Figures, Lab, Route, finish, parse
+from ours import BethrouByWebSocket
 from peers import Fleet, Live, Peer, fresh, launch
 from processes import BenchError, bytes_read, memory
 
@@ -56,6 +57,21 @@ def bulk(direction: str, streams: int) -> Measurement:
         return live.run("socksbench", direction, streams, live.lab.settings.bulk_s)
 
     return Measurement(f"bulk-{direction}-{streams}", ALL, on_loopback(work))
+
+
+def by_websocket(direction: str) -> Measurement:
+    """One stream through a link in a WebSocket, right behind one through a link on bare TCP."""
+
+    def take(bench: Bench, peer: Peer) -> Figures:
+        taken = [
+            bench.fleet.get(each).run("socksbench", direction, 1, bench.lab.settings.bulk_s)
+            for each in (peer, BethrouByWebSocket())
+        ]
+        plain, inside = (figures["MBps"] for figures in taken)
+        errors = sum(figures["errors"] for figures in taken)
+        return {"MBps": inside, "share": inside / max(plain, 1e-9), "errors": errors}
+
+    return Measurement(f"ws-{direction}", ("bethrou",), take)
 
 
 def rate(at_once: int) -> Measurement:
@@ -231,6 +247,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     bulk("down", 8),
     bulk("up", 1),
     bulk("up", 8),
+    by_websocket("down"),
+    by_websocket("up"),
     rate(50),
     rate(500),
     ping_pong(),

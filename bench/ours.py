@@ -23,7 +23,7 @@ server:
 nodes:
   - id: {peer_id}
     addrs:
-      - /ip4/127.0.0.1/tcp/{port}/p2p/{peer_id}
+      - /ip4/127.0.0.1/tcp/{port}{inside}/p2p/{peer_id}
 """
 
 
@@ -33,6 +33,8 @@ class Bethrou(Peer):
     name = "bethrou"
     programs = ("bethrou-node", "bethrou-client")
     package = "this project: pip install -e ."
+    inside = ""
+    """What the link runs in, as multiaddrs say it."""
 
     def missing(self) -> list[str]:
         return [program for program in self.programs if not _runs(program)]
@@ -45,7 +47,7 @@ class Bethrou(Peer):
         port = lab.ports.free()
         identity = directory / "node.key"
         write_network_key(directory / "network.key")
-        argv = [found("bethrou-node"), "start", "--listen", f"/ip4/127.0.0.1/tcp/{port}"]
+        argv = [found("bethrou-node"), "start", "--listen", f"/ip4/127.0.0.1/tcp/{port}{self.inside}"]
         argv += ["--key", str(directory / "network.key"), "--identity", str(identity)]
         argv += ["--allow", "127.0.0.0/8"]
         process = lab.processes.start(argv, own_state(directory / "node"))
@@ -55,10 +57,17 @@ class Bethrou(Peer):
     def connect(self, lab: Lab, server: Half, port: int) -> Half:
         directory, local = Path(server.facts["directory"]), lab.ports.free()
         config = directory / f"client-{local}.yaml"
-        config.write_text(CLIENT_YAML.format(local=local, port=port, **server.facts))
+        config.write_text(CLIENT_YAML.format(local=local, port=port, inside=self.inside, **server.facts))
         argv = [found("bethrou-client"), "connect", "--config", str(config)]
         argv += ["--key", str(directory / "network.key")]
         return Half(local, lab.processes.start(argv, own_state(directory / f"client-{local}")))
+
+
+class BethrouByWebSocket(Bethrou):
+    """The same, with the link in a WebSocket."""
+
+    name = "bethrou-ws"
+    inside = "/ws"
 
 
 def _command(name: str) -> str | None:

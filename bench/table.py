@@ -31,7 +31,7 @@ class AtMost:
     lower: bool = True
 
     def describe(self, threshold: float) -> str:
-        return f"<= {threshold:g}"
+        return f"{'<=' if self.lower else '>='} {threshold:g}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Row:
 
 
 def rows(settings: Settings) -> tuple[Row, ...]:
-    loopback = (*bulk_rows(), *connection_rows(), *beside_rows(), *idle_rows(settings))
+    loopback = (*bulk_rows(), *websocket_rows(), *connection_rows(), *beside_rows(), *idle_rows(settings))
     return (*loopback, *route_rows(settings), *start_rows())
 
 
@@ -74,6 +74,18 @@ def bulk_rows() -> tuple[Row, ...]:
     return (
         *(Row(key, title, "MB/s", each, key, "MBps") for key, title in zip(keys, titles, strict=True)),
         mean,
+    )
+
+
+def websocket_rows() -> tuple[Row, ...]:
+    share = AtMost(70, lower=False)
+    return tuple(
+        row
+        for way in ("down", "up")
+        for row in (
+            Row(f"ws-{way}", f"bulk {way} by WebSocket, 1 stream", "MB/s", AtMost(), f"ws-{way}", "MBps"),
+            Row(f"ws-{way}-share", "  of its speed by TCP", "%", share, f"ws-{way}", "share", 100),
+        )
     )
 
 

@@ -23,6 +23,7 @@ LOADED_WHEN_NEEDED = (
     "pycares",
     "redis",
     "rich",
+    "websockets",
 )
 
 

@@ -15,9 +15,12 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from bethrou.errors import BethrouError, DialError, NetworkKeyMismatch, WebSocketError
+from bethrou.net.websocket import WebSocketTransport
 from bethrou.wire.multiaddr import Multiaddr
+from net.collector import Collector
 from net.hosts import Member
 from net.loops import BOTH, LoopFactory
+from net.memory import memory_pipe
 
 WS = Multiaddr.parse("/ip4/127.0.0.1/tcp/0/ws")
 KEY = base64.b64encode(b"k" * 16)
@@ -263,19 +266,22 @@ async def test_a_flood_of_tiny_frames_leaves_the_loop_free(host: Member) -> None
         assert turns
 
 
-async def test_pings_whose_answers_are_not_read(host: Member, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bethrou.net.websocket._MAX_UNSENT", 1000)
+async def test_pings_whose_answers_are_not_read() -> None:
+    loop = asyncio.get_running_loop()
+    below, peer = memory_pipe(loop)
+    protocol = Collector()
+    transport = WebSocketTransport(
+        loop, below, protocol, is_client=False, randbytes=os.urandom, scratch=memoryview(bytearray(4096))
+    )
+    transport.start()
+    peer.set_protocol(Collector())
+    peer.frozen = True
     ping = Frame(Opcode.PING, bytes(125)).serialize(mask=True)
-    async with stranger_at(host) as stranger:
-        await stranger.open()
-        stranger.writer.transport.pause_reading()
-        with contextlib.suppress(ConnectionError):
-            while not host.happenings.refusals:
-                stranger.writer.write(ping)
-                await stranger.writer.drain()
-                await asyncio.sleep(0)
-        monkeypatch.undo()
-    assert "does not read the answers" in str(await refusal(host)) or host.happenings.refusals
+    while not protocol.lost.done():
+        peer.write(ping)
+        await asyncio.sleep(0)
+        assert below.get_write_buffer_size() < 3 << 20
+    assert "does not read the answers" in str(protocol.lost.result())
 
 
 # -- the other way round -----------------------------------------------------------------------------------------------
