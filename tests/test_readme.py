@@ -469,6 +469,9 @@ def test_an_exit_behind_a_router(here: Place, page: str) -> None:
                 proxy = client.wait_for(r"^SOCKS5 on (\S+),")
                 wait_until(says(here, "bethrou status --client --check", "1 of 1 exit can be used"), PATIENCE)
                 assert " circuit " in here.run("bethrou status --client")
+                found = here.run(BLOCKS["doctor"].replace("doctor", "doctor --client"))
+                assert "by circuit, " in found
+                assert found.splitlines()[-1].startswith("0 problems, ")
                 assert here.run(f"curl -sS -x socks5h://{proxy} {page}") == "It works"
 
 
@@ -583,7 +586,7 @@ def test_the_reference_has_every_option_of_a_node() -> None:
 
 def test_the_options_of_the_other_commands_are_named() -> None:
     options = [*options_of("client", "connect"), *options_of("node", "drain")]
-    for command in ("up", "status", "why", "connections", "events", "reload"):
+    for command in ("up", "status", "doctor", "why", "connections", "events", "reload"):
         options += options_of("main", command)
     assert [name for name, _, _ in options if f"`{name}" not in README] == []
 

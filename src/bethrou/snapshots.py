@@ -280,6 +280,8 @@ class StatusSnapshot:
     """The network key's file."""
     identity: str = ""
     """A node's private key's file."""
+    pid: int = 0
+    """Number of its process; 0: it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ops.controlled import (
     NOW,
     OPENED,
     PEER,
+    REACHABILITY,
     STATUS,
     WHY,
     Recorder,
@@ -68,6 +69,12 @@ async def test_connections_are_listed_and_closed(tmp_path: Path) -> None:
         assert server.control.asked == [("close", many[7].id), ("close", "a/b")]
         server.control.open = []
         assert (await server.curl("/v1/connections")).json == {"connections": []}
+
+
+async def test_reachability_is_found_out(tmp_path: Path) -> None:
+    async with served(tmp_path / "s") as server:
+        assert (await server.curl("/v1/reachability")).json == as_json(REACHABILITY)
+        assert server.control.asked == ["reachability"]
 
 
 async def test_reload_and_drain(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from urllib.parse import quote, urlencode
 from bethrou.errors import ControlError, DecodeError, NotRunning, UserError
 from bethrou.ops.json_text import from_json
 from bethrou.printable import printable
-from bethrou.snapshots import ConnectionSnapshot, StatusSnapshot, WhySnapshot
+from bethrou.snapshots import ConnectionSnapshot, ReachabilitySnapshot, StatusSnapshot, WhySnapshot
 
 TIMEOUT = 10.0
 """Seconds that a program has for an answer."""
+
+REACHABILITY_TIMEOUT = 120.0
+"""Seconds that it has to have peers try its addresses: four, one after the other, and each may take 15 s."""
 
 RELOAD_TIMEOUT = 60.0
 """Seconds that it has to read its configuration again."""
@@ -49,6 +52,10 @@ class ControlClient:
     def why(self, target: str, user: str) -> WhySnapshot:
         """How it would choose an exit for `target`."""
         return _decoded(WhySnapshot, self.ask("GET", why_path(target, user)))
+
+    def reachability(self) -> ReachabilitySnapshot:
+        """How it is reached; peers are asked, which takes a moment."""
+        return _decoded(ReachabilitySnapshot, self.ask("GET", "reachability", REACHABILITY_TIMEOUT))
 
     def close_connection(self, connection: str) -> None:
         """Have it end a connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -83,6 +84,7 @@ class ControlOfClient:
             exits_known=len(client.core.pool.exits),
             sources=client.core.discovery.snapshots(),
             config=self._files.config,
+            pid=os.getpid(),
             key=self._files.key,
         )
 

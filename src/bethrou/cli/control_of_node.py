@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -86,6 +87,7 @@ class ControlOfNode:
             reachability=node.autonat.found,
             checked=self._diagnosis.since_check,
             config=self._files.config,
+            pid=os.getpid(),
             key=self._files.key,
             identity=self._files.identity,
         )

@@ -37,7 +37,7 @@ _JsonOption = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Give `app` the commands for programs of either kind."""
-    for command in (status, why, connections, events, reload):
+    for command in (status, doctor, why, connections, events, reload):
         app.command()(command)
 
 
@@ -71,6 +71,27 @@ def status(
     if watch:
         raise typer.Exit(control_commands.watch_status(found))
     raise typer.Exit(control_commands.show_status(found, as_json, check))
+
+
+def doctor(
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A client.yaml or node.yaml to look at. Default: that of the running program, else client.yaml.",
+            show_default=False,
+        ),
+    ] = None,
+    directory: DirOption = None,
+    instance: InstanceOption = None,
+    node: _NodeOption = False,
+    client: _ClientOption = False,
+    as_json: _JsonOption = False,
+) -> None:
+    """Find out what is wrong with a client or node, why, and what to do. Status 1: something does not work."""
+    from bethrou.cli.doctor.command import doctor as examine
+
+    raise typer.Exit(examine(wanted(directory, instance, _role(node, client)), config, as_json))
 
 
 def why(

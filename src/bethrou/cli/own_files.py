@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class OwnFiles:
-    """Absolute paths; "" where there is no such file."""
+    """Absolute paths, without symbolic links; "" where there is no such file."""
 
     config: str = ""
     key: str = ""
@@ -22,7 +22,7 @@ class OwnFiles:
     ) -> OwnFiles:
         """Those at these paths, which may be relative to where the program was started."""
         return cls(
-            *(str(Path(path).absolute()) if path is not None else "" for path in (config, key, identity))
+            *(str(Path(path).resolve()) if path is not None else "" for path in (config, key, identity))
         )
 
 

@@ -42,10 +42,7 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
     """
 
     def read() -> ClientConfig:
-        config = load_client_config(path, options)
-        _check_addresses(config, printable(path))
-        check_redis(config.discovery, f"{printable(path)}: ")
-        return config
+        return read_config(path, options)
 
     config = read()
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
@@ -66,6 +63,14 @@ def _identity(config: ClientConfig, log: logs.Logger) -> Identity:
     if config.operator is not None:
         return keyfiles.read_identity(config.identity, log)  # a new one would be nobody in the member list
     return keyfiles.load_or_create_identity(config.identity, log)
+
+
+def read_config(path: str, options: Mapping[str, Any]) -> ClientConfig:
+    """The configuration at `path`, with `options` in the place of what it says. Raises ConfigError."""
+    config = load_client_config(path, options)
+    _check_addresses(config, printable(path))
+    check_redis(config.discovery, f"{printable(path)}: ")
+    return config
 
 
 async def _serve(

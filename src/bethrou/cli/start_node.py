@@ -42,10 +42,7 @@ def start_node(path: str | None, options: Mapping[str, Any], choice: StateChoice
     """
 
     def read() -> NodeConfig:
-        config = load_node_config(path, options)
-        _check_addresses(config)
-        check_redis(config.discovery, f"{printable(path)}: " if path is not None else "--discover-address: ")
-        return config
+        return read_config(path, options)
 
     config = read()
     log = logs.configure(config.log.level, config.log.format, config.log.hide_destinations)
@@ -57,6 +54,14 @@ def start_node(path: str | None, options: Mapping[str, Any], choice: StateChoice
     file = ConfigFile(Path(path), read) if path is not None else None
     files = OwnFiles.at(path, key_path, config.identity)
     run_loop(lambda: _serve(config, file, key, identity, files, state, log))
+
+
+def read_config(path: str | None, options: Mapping[str, Any]) -> NodeConfig:
+    """The options, over the node.yaml at `path` if there is one. Raises ConfigError."""
+    config = load_node_config(path, options)
+    _check_addresses(config)
+    check_redis(config.discovery, f"{printable(path)}: " if path is not None else "--discover-address: ")
+    return config
 
 
 @dataclass(frozen=True)
