@@ -25,6 +25,8 @@ from processes import BenchError, Processes, raise_open_files_limit
 from table import MeanOf, Row, rows
 
 PEERS: tuple[Peer, ...] = (Direct(), Microsocks(), Ssh(), Shadowsocks(), Bethrou())
+SECURITIES: tuple[Peer, ...] = (Bethrou("noise"), Bethrou("tls"))
+"""Ourselves with one security each: only where asked for."""
 ROUNDS = 3
 BUSY_LOAD = 0.5
 
@@ -47,13 +49,16 @@ def parse_options(arguments: Sequence[str]) -> Options:
     parser.add_argument("--quick", action="store_true", help="seconds a row: does it run, not how fast")
     parser.add_argument("--rows", metavar="REGEX", default="", help="only rows whose key matches")
     parser.add_argument("--repeat", metavar="N", type=int, help=f"rounds (default {ROUNDS}, 1 with --quick)")
-    parser.add_argument("--peers", metavar="A,B", default=",".join(names), help="default: %(default)s")
+    help_peers = (
+        "default: %(default)s; noise and tls are Bethrou with one security, to be held against each other"
+    )
+    parser.add_argument("--peers", metavar="A,B", default=",".join(names), help=help_peers)
     parser.add_argument("--json", metavar="FILE", type=Path, help="where to write every sample")
     parser.add_argument("--install", action="store_true", help="apt-get the peers that are missing (root)")
     parser.add_argument("--list", action="store_true", help="list the rows' keys and stop")
     given = parser.parse_args(arguments)
     peers = tuple(name.strip() for name in given.peers.split(","))
-    if unknown := set(peers) - set(names):
+    if unknown := set(peers) - {peer.name for peer in (*PEERS, *SECURITIES)}:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
     if given.list:
         print("\n".join(f"{row.key:16}{row.title}" for row in rows(Settings())))
@@ -75,7 +80,7 @@ def install_missing() -> None:
 def present(wanted: Sequence[str]) -> list[Peer]:
     """The peers that can run; says which cannot, and what would help."""
     found = []
-    for peer in PEERS:
+    for peer in (*PEERS, *SECURITIES):
         if peer.name in wanted:
             if missing := peer.missing():
                 print(f"left out: {peer.name}, without {', '.join(missing)} (package {peer.package})")
@@ -113,7 +118,8 @@ def take(
     measurement: Measurement, bench: Bench, peers: Sequence[Peer], rounds: int
 ) -> dict[str, list[Figures | None]]:
     """All rounds of one measurement, the peers in turn within each round."""
-    taking_part = [peer for peer in peers if peer.name in measurement.peers]
+    ours = {peer.name for peer in SECURITIES} if OURS in measurement.peers else set()
+    taking_part = [peer for peer in peers if peer.name in measurement.peers or peer.name in ours]
     taken: dict[str, list[Figures | None]] = {peer.name: [] for peer in taking_part}
     for number in range(min(rounds, measurement.rounds_max)):
         if measurement.at_once:

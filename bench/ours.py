@@ -36,6 +36,11 @@ class Bethrou(Peer):
     inside = ""
     """What the link runs in, as multiaddrs say it."""
 
+    def __init__(self, security: str = "") -> None:
+        """With `security` it is a column of its own, whose links have that one."""
+        self.name = security or self.name
+        self._options = ["--security", security] if security else []
+
     def missing(self) -> list[str]:
         return [program for program in self.programs if not _runs(program)]
 
@@ -49,7 +54,7 @@ class Bethrou(Peer):
         write_network_key(directory / "network.key")
         argv = [found("bethrou-node"), "start", "--listen", f"/ip4/127.0.0.1/tcp/{port}{self.inside}"]
         argv += ["--key", str(directory / "network.key"), "--identity", str(identity)]
-        argv += ["--allow", "127.0.0.0/8"]
+        argv += ["--allow", "127.0.0.0/8", *self._options]
         process = lab.processes.start(argv, own_state(directory / "node"))
         process.wait_for_listener(port)
         return Half(port, process, {"directory": str(directory), "peer_id": identity_of(identity)})
@@ -59,7 +64,7 @@ class Bethrou(Peer):
         config = directory / f"client-{local}.yaml"
         config.write_text(CLIENT_YAML.format(local=local, port=port, inside=self.inside, **server.facts))
         argv = [found("bethrou-client"), "connect", "--config", str(config)]
-        argv += ["--key", str(directory / "network.key")]
+        argv += ["--key", str(directory / "network.key"), *self._options]
         return Half(local, lab.processes.start(argv, own_state(directory / f"client-{local}")))
 
 

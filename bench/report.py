@@ -14,7 +14,15 @@ from lab import Settings
 
 TITLE_WIDTH = 43
 CELL_WIDTH = 12
-COLUMNS = {"none": "no proxy", "microsocks": "microsocks", "ssh": "ssh -D", "ss": "ss-libev", OURS: "bethrou"}
+COLUMNS = {
+    "none": "no proxy",
+    "microsocks": "microsocks",
+    "ssh": "ssh -D",
+    "ss": "ss-libev",
+    OURS: "bethrou",
+    "noise": "noise",
+    "tls": "tls",
+}
 
 
 def number(value: float) -> str:

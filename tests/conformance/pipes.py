@@ -6,7 +6,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
+from bethrou.net.securities import NOISE, TLS
 from net.collector import Collector, End
 from net.hosts import link_over, open_pipe, stream_pair, two_hosts
 from net.memory import memory_pipe
@@ -60,20 +62,21 @@ async def secure_websocket() -> AsyncIterator[Pipe]:
 
 
 @asynccontextmanager
-async def yamux() -> AsyncIterator[Pipe]:
+async def yamux(security: str = NOISE) -> AsyncIterator[Pipe]:
     """A stream of a link between two hosts."""
-    async with two_hosts() as (_, listener, link, _other):
+    async with two_hosts(security=(security,)) as (_, listener, link, _other):
         left, right = await stream_pair(link, listener)
         async with _closing(_new_end(left), _new_end(right)) as pipe:
             yield pipe
 
 
 @asynccontextmanager
-async def circuit() -> AsyncIterator[Pipe]:
+async def circuit(security: str = NOISE) -> AsyncIterator[Pipe]:
     """A stream of a link that runs on a stream of a link, as a relayed one does."""
-    async with two_hosts() as (_, listener, link, _other):
+    async with two_hosts(security=(security,)) as (_, listener, link, _other):
         near, far = await stream_pair(link, listener)
-        near_link, far_link, _, responder = await link_over(near, far)
+        near_link, far_link, _, responder = await link_over(near, far, security)
+        assert {link.security, near_link.security, far_link.security} == {security}
         left, right = await open_pipe(near_link, responder)
         async with _closing(_new_end(left), _new_end(right)) as pipe:
             yield pipe
@@ -106,6 +109,8 @@ KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pipe]]] = {
     "circuit": circuit,
     "relayed": relayed_circuit,
     "memory": memory,
+    "tls": partial(yamux, TLS),
+    "tls-circuit": partial(circuit, TLS),
 }
 
 

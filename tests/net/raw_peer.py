@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from bethrou.errors import LinkLost
 from bethrou.net.reader import ByteReader
 from bethrou.net.securities import NOISE
 from bethrou.net.upgrade import Upgrader
@@ -22,6 +23,8 @@ class RawPeer(asyncio.Protocol):
     def __init__(self) -> None:
         self.frames: list[Read] = []
         self.answers_pings = True
+        self.goodbye = ""
+        """With what words the host ended the session, where the security has words for it."""
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._reader = FrameReader()
         self._received = bytearray()
@@ -110,7 +113,11 @@ class RawPeer(asyncio.Protocol):
     def _read(self) -> None:
         while True:
             received = memoryview(bytes(self._received))
-            plain, position = self._open(received, 0, len(received))
+            try:
+                plain, position = self._open(received, 0, len(received))
+            except LinkLost as goodbye:
+                self.goodbye = str(goodbye)
+                return
             del self._received[:position]
             if plain is None:
                 return

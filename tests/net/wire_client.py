@@ -98,7 +98,8 @@ async def serving(handler: Callable[[Wire], Awaitable[None]]) -> AsyncIterator[i
         wire = Wire(reader, writer)
         with contextlib.suppress(asyncio.CancelledError):  # which asyncio's streams would complain about
             await handler(wire)
-        await wire.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await wire.close()
         running.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -7,6 +7,8 @@ have a part in it.
 
 from __future__ import annotations
 
+import warnings
+
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -97,7 +99,9 @@ def proven_identity(certificate: bytes, now: float) -> PublicKey:
     Raises `HandshakeError` with the reason for which it proves none.
     """
     try:
-        found = x509.load_der_x509_certificate(certificate)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about numbers that are not positive: nothing depends on them
+            found = x509.load_der_x509_certificate(certificate)
         extensions = found.extensions
         begin, end = found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
         public = found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -105,6 +109,7 @@ def proven_identity(certificate: bytes, now: float) -> PublicKey:
         ValueError,
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
+        x509.InvalidVersion,
         x509.UnsupportedGeneralNameType,
     ) as error:
         raise _refused(f"it is malformed: {error}") from None

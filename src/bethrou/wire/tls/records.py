@@ -184,8 +184,8 @@ class RecordOpener:
         """
         self._act_on_pending()
         plaintext: memoryview | None = None
-        size = 0
-        for _ in range(_BATCH):
+        size = taken = 0
+        while taken < _BATCH:
             behind = _end_of_record(received, start, end, tolerant=size > 0)
             if behind is None:
                 break
@@ -204,9 +204,11 @@ class RecordOpener:
                 ) from None
             start = behind
             size += self._take(target)
-            if self._pending is not None:
-                if size:
-                    break
+            if self._pending is None:
+                taken += 1
+            elif size:
+                break
+            else:
                 self._act_on_pending()
         return (plaintext[:size] if plaintext is not None and size else None), start
 
