@@ -279,7 +279,7 @@ class StatusSnapshot:
     key: str = ""
     """The network key's file."""
     identity: str = ""
-    """A node's private key's file."""
+    """The file of its own private key; most clients have none."""
     pid: int = 0
     """Number of its process; 0: it does not say."""
 

@@ -133,6 +133,23 @@ def test_files_that_others_can_read_and_a_mistake(machine: Path) -> None:
     assert "secret" not in done.stdout
 
 
+def test_the_key_of_a_client_that_has_one(machine: Path) -> None:
+    assert run("bethrou", "key", "identity", "me.key", cwd=machine).returncode == 0
+    write(machine, "client.yaml", nodes=NODES, identity="me.key")
+    assert findings(doctor(machine, "--json"), "keys")[1:] == [
+        ("ok", "the identity me.key is its owner's alone (mode 0600)")
+    ]
+    (machine / "me.key").chmod(0o640)
+    assert findings(doctor(machine, "--json"), "keys")[1:] == [
+        ("warning", "its group on this machine can read the identity me.key (mode 0640)")
+    ]
+    (machine / "me.key").write_bytes(b"no key")
+    done = doctor(machine, "--json")
+    ((level, text),) = findings(done, "keys")[1:]
+    assert (level, done.returncode) == ("problem", 1)
+    assert text.startswith("me.key: ")
+
+
 def test_whose_configuration_it_is(machine: Path) -> None:
     """By its keys; where they could be of both, by the name of the file."""
     for name, config, role in (

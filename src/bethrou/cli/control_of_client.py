@@ -86,6 +86,7 @@ class ControlOfClient:
             config=self._files.config,
             pid=os.getpid(),
             key=self._files.key,
+            identity=self._files.identity,
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:

@@ -14,7 +14,7 @@ class OwnFiles:
     key: str = ""
     """The network key."""
     identity: str = ""
-    """A node's private key."""
+    """Its own private key; most clients have none."""
 
     @classmethod
     def at(

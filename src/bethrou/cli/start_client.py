@@ -50,7 +50,7 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
     key_path = config.key or keyfiles.find_network_key()
     key = keyfiles.read_network_key(key_path, log)
     state = take_state(choice, "client", log)
-    files = OwnFiles.at(path, key_path)
+    files = OwnFiles.at(path, key_path, config.identity)
     identity = _identity(config, log)
     run_loop(lambda: _serve(config, Path(path), read, key, identity, files, state, log))
 

@@ -145,17 +145,21 @@ def _files(
 ) -> tuple[FileFact, ...]:
     """The secrets on disk: those that the running program names, else those that it would use."""
     found: list[FileFact | None] = [_network_key(status.key if status is not None else "", config)]
-    if role == NODE:
-        identity = status.identity if status is not None else ""
-        found.append(_identity(Path(identity) if identity else _usual_identity(config), status is not None))
+    identity = (
+        Path(status.identity) if status is not None and status.identity else _usual_identity(role, config)
+    )
+    if identity is not None:
+        found.append(_identity(identity, status is not None))
     if config is not None and _has_secrets(config):
         found.append(_look("configuration with passwords", Path(path)))
     return tuple(each for each in found if each is not None)
 
 
-def _usual_identity(config: ClientConfig | NodeConfig | None) -> Path:
-    """Where a node's private key is by its configuration, or usually."""
-    return config.identity if isinstance(config, NodeConfig) else Path("node.key")
+def _usual_identity(role: str, config: ClientConfig | NodeConfig | None) -> Path | None:
+    """Where a private key is by the configuration, or usually; None: a client has another one at each start."""
+    if config is not None:
+        return config.identity
+    return Path("node.key") if role == NODE else None
 
 
 def _network_key(told: str, config: ClientConfig | NodeConfig | None) -> FileFact:

@@ -70,7 +70,7 @@ def _may(rights: int) -> str:
 
 _REMEDIES = {
     "network key": "copy network.key from another member, or make one with `bethrou key new` for a new network",
-    "identity": "put the node's former key back, or name another file with --identity: it is then a new node",
+    "identity": "put the former key back, or name another file: with another key it is somebody else to others",
 }
 
 
