@@ -15,7 +15,7 @@ class RelayLimits:
     """Bounds of a relay. 0 means that there is none; by default circuits may last and carry as much as they like."""
 
     reservations: int = 2048
-    """Peers that can be reached through the relay; each has one reservation, for about 20 KiB with its link."""
+    """Peers that can be reached through the relay; each has one reservation, for about 18 KiB with its link."""
     circuits: int = 4096
     """Circuits at once."""
     circuits_per_peer: int = 1024
