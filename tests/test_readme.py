@@ -77,6 +77,9 @@ _DIFFERENT_EACH_TIME = (
     (re.compile(r"/ip4/[\d.]+/tcp/\d+"), "ADDRESS"),
     (re.compile(r"\b127\.0\.0\.1:\d+"), "HOST:PORT"),
     (re.compile(r"\S+(?=/bethrou-client )"), "FOLDER"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
+    (re.compile(r"\(invite \w{8}\)"), "(invite ID)"),
+    (re.compile(r"bethrou://join/\S+"), "LINK"),
 )
 
 
@@ -283,6 +286,31 @@ def page(tmp_path: Path) -> Iterator[str]:
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+def test_joining_in_a_minute(laptop_and_server: tuple[Place, Place], page: str) -> None:
+    needs("curl")
+    laptop, server = laptop_and_server
+    init = BLOCKS["join-init"].rstrip() + f" --listen /ip4/127.0.0.1/tcp/{free_port()}"
+    assert neutral(server.run(init)) == neutral(OUTPUTS["join-init"])
+    with server.running("first-node", BLOCKS["join-node"], "--allow", "127.0.0.0/8") as node:
+        node.wait_for("^(Exit node) ")
+        said = server.run(BLOCKS["join-invite"])
+        assert neutral(said) == neutral(OUTPUTS["join-invite"])
+        (link,) = re.findall(r"^bethrou://\S+$", said, re.MULTILINE)
+        join = "echo " + link + " | " + BLOCKS["join-join"]
+        assert neutral(laptop.run(join)) == neutral(OUTPUTS["join-join"])
+        with laptop.running("joined", BLOCKS["join-client"], "--listen", "127.0.0.1:0") as client:
+            client.wait_for("(exit up)")
+            proxy = client.wait_for(r"^SOCKS5 on (\S+),")
+            curl = quiet(BLOCKS["join-curl"]).replace("127.0.0.1:1080", proxy)
+            curl = curl.replace("https://example.com/", page)
+            assert laptop.run(curl) == "It works"
+            server.run(BLOCKS["join-remove"])
+            client.wait_for("(this device was removed from the network)")
+            laptop.run(curl, status=97)
+            client.interrupt()
+        node.interrupt()
 
 
 def test_a_server_and_a_laptop(laptop_and_server: tuple[Place, Place], page: str) -> None:
@@ -586,7 +614,8 @@ def test_the_reference_has_every_option_of_a_node() -> None:
 
 def test_the_options_of_the_other_commands_are_named() -> None:
     options = [*options_of("client", "connect"), *options_of("node", "drain")]
-    for command in ("up", "status", "doctor", "why", "connections", "events", "reload"):
+    commands = ("init", "invite", "join", "up", "status", "doctor", "why", "connections", "events", "reload")
+    for command in commands:
         options += options_of("main", command)
     assert [name for name, _, _ in options if f"`{name}" not in README] == []
 

@@ -182,8 +182,9 @@ class MemberListTaken:
 
     serial: int
     members: int
-    added: int
-    gone: int
+    added: tuple[str, ...]
+    """Who is new, by name or else by peer ID."""
+    gone: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

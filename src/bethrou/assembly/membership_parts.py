@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bethrou.config import MemberPolicy
-from bethrou.discovery.join_service import JoinService
 from bethrou.discovery.member_gate import MemberGate
 from bethrou.discovery.member_sync import MemberSync
 from bethrou.discovery.membership import Membership, book_path, read_book
@@ -18,6 +18,9 @@ from bethrou.wire.keys import Identity
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.proxy_request import PROTOCOL_V1_0, PROTOCOL_V1_1
 from bethrou.wire.psk import NetworkKey
+
+if TYPE_CHECKING:
+    from bethrou.discovery.join_service import JoinService
 
 _EXITS = frozenset({PROTOCOL_V1_0, PROTOCOL_V1_1})
 
@@ -62,7 +65,9 @@ class MembershipParts:
         self._joins: JoinService | None = None
 
     def redeem_invites(self, identity: Identity) -> None:
-        """Let devices join here, at the node with this identity."""
+        """Let devices join here, at the node with this identity. Clients need nothing of it."""
+        from bethrou.discovery.join_service import JoinService
+
         self._joins = JoinService(self._loop, self._host, identity, self._membership, self._emit, time.time)
 
     def configure(self, policy: MemberPolicy, tags: tuple[str, ...]) -> None:

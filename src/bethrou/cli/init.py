@@ -27,12 +27,14 @@ from bethrou.wire.psk import NetworkKey
 USUAL_LISTEN = "/ip4/0.0.0.0/tcp/4000"
 
 
-def start_network(name: str, directory: str, listen: str) -> None:
+def start_network(name: str, directory: str, listen: str, node_name: str = "") -> None:
     """Make a network called `name` in `directory`. Raises UserErrors; what is there is never touched."""
     path = Path(directory).absolute()
     name = name or (path.name if is_label(path.name) else "")
-    if name and not is_label(name):
-        raise ConfigError(f"--name: {quoted(name, 60)} must have {LABEL_FORM}")
+    called = node_name or this_machine()
+    for option, label in (("--name", name), ("--node-name", called)):
+        if label and not is_label(label):
+            raise ConfigError(f"{option}: {quoted(label, 60)} must have {LABEL_FORM}")
     (address,) = node_config({"listen": [listen]}).listen
     place = NetworkDirectory(path)
     for file in place.all_files:
@@ -46,7 +48,6 @@ def start_network(name: str, directory: str, listen: str) -> None:
         Identity.generate(os.urandom),
         Identity.generate(os.urandom),
     )
-    called = this_machine()
     members = (Member(node.peer_id, called, NODE),)
     first = MemberList(key.fingerprint, 1, int(time.time()), members, (), name)
     book = MemberBook(operator.peer_id, key.fingerprint, time.time)
@@ -77,7 +78,7 @@ def _what_next(place: NetworkDirectory, name: str, key: NetworkKey, directory: s
     config = shlex.quote(str(Path(directory) / "node.yaml"))
     return "\n".join(
         [
-            f"A new network{f' {name}' if name else ''} in {printable(str(place.path))}, fingerprint {key.fingerprint}",
+            f"A new network{f' {name}' if name else ''} in {printable(directory)}, fingerprint {key.fingerprint}",
             "  network.key   opens the network; every member has a copy",
             "  operator.key  says who is a member: keep it, and let nobody have it",
             "  node.yaml     the first node's configuration, with its identity in node.key",

@@ -265,7 +265,9 @@ def _what_next(place: _Place, invite: Invite, joined: _Joined, directory: str, l
     ]
     if place.role == NODE:
         return "\n".join([*lines, "Start the node:  " + printable(f"bethrou node start{said}")])
-    lines += ["", "EXIT  TAGS  PEER ID"] + [f"{name}  {tags}  {peer}" for name, peer, tags in joined.exits]
+    rows = [("EXIT", "TAGS", "PEER ID"), *((name, tags, peer) for name, peer, tags in joined.exits)]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines += ["", *(f"{name:<{widths[0]}}  {tags:<{widths[1]}}  {peer}" for name, tags, peer in rows)]
     lines += [
         "",
         "Start the client:      " + printable(f"bethrou client start{said}"),

@@ -58,11 +58,19 @@ def init(
     listen: Annotated[
         str, typer.Option(metavar="MULTIADDR", help="Where the first node will listen.")
     ] = "/ip4/0.0.0.0/tcp/4000",
+    node_name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What the first node is called. Default: as this machine.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Make a network: its keys, the operator's key, and the first node. Files that are there are never touched."""
     from bethrou.cli.init import start_network
 
-    start_network(name, directory, listen)
+    start_network(name, directory, listen, node_name)
 
 
 def invite(

@@ -23,7 +23,8 @@ from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.reach import Reach, by_worth, reach
 
-_ANY = {"0.0.0.0": 4, "::": 6}
+_ANY = {"0.0.0.0": ("/ip4/0.0.0.0/", "/ip4/127.0.0.1/", 4), "::": ("/ip6/::/", "/ip6/::1/", 6)}
+"""Hosts that stand for all addresses: how a multiaddr begins with them, with loopback, and the IP version."""
 
 
 class OperatorSession:
@@ -138,17 +139,21 @@ def local_addresses_of(network: Network, *, near: bool = True) -> list[Multiaddr
     if config is None or not network.directory.node_key.exists():
         return []
     peer = keyfiles.read_identity(network.directory.node_key).peer_id
-    found: list[Multiaddr] = []
+    found = [] if near else [address.without_peer() for address in config.announce]
     for address in config.listen:
-        version = _ANY.get(address.host or "")
-        port = address.tcp_port
-        if version is None or port is None:
+        everywhere = _ANY.get(address.host or "")
+        if everywhere is None:
             found.append(address)
-        elif near:
-            found.append(Multiaddr.tcp("127.0.0.1" if version == 4 else "::1", port))
+            continue
+        beginning, loopback, version = everywhere
+        rest = str(address).removeprefix(beginning)
+        if near:
+            found.append(Multiaddr.parse(loopback + rest))
         else:
-            own = sorted((ip for ip in local_addresses() if ip.version == version), key=str)
-            found += [Multiaddr.tcp(str(ip), port) for ip in own]
+            own = sorted(
+                str(ip) for ip in local_addresses() if ip.version == version and not ip.is_link_local
+            )
+            found += [Multiaddr.parse(f"/ip{version}/{ip}/{rest}") for ip in own]
     return [address.with_peer(peer) for address in found if address.tcp_port]
 
 

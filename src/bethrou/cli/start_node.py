@@ -22,7 +22,7 @@ from bethrou.cli.reloading import FileWatch, Reloading
 from bethrou.cli.said import say
 from bethrou.cli.service_manager import ServiceManager
 from bethrou.cli.state_dir import StateChoice, StateDirectory
-from bethrou.config import NodeConfig, load_node_config
+from bethrou.config import MemberPolicy, NodeConfig, load_node_config
 from bethrou.errors import AddressError, ConfigError
 from bethrou.net.addresses import endpoint, is_loopback
 from bethrou.ops import logs
@@ -96,7 +96,10 @@ async def _serve(
     )
     reloading = Reloading(loop, control.reload, log)
     watch = FileWatch(loop, file.path, lambda: node.config.watch, reloading.now) if file is not None else None
-    say(describe_node(node.reachable_at, identity, key, is_exit=not config.no_exit))
+    members_only = config.members is MemberPolicy.REQUIRED
+    say(
+        describe_node(node.reachable_at, identity, key, is_exit=not config.no_exit, members_only=members_only)
+    )
     if metrics is not None:
         log.info("metrics for Prometheus are served", address=f"http://{metrics.address}/metrics")
     settle()
@@ -121,9 +124,21 @@ async def _serve(
 
 
 def describe_node(
-    addresses: list[Multiaddr], identity: Identity, key: NetworkKey, *, is_exit: bool = True
+    addresses: list[Multiaddr],
+    identity: Identity,
+    key: NetworkKey,
+    *,
+    is_exit: bool = True,
+    members_only: bool = False,
 ) -> str:
     """What a user needs to know of a node that has started, ready to paste into client.yaml."""
+    if members_only:
+        lines = [
+            f"{'Exit' if is_exit else 'Relay'} node {identity.peer_id}",
+            f"in the private network {key.fingerprint}, for members of its list only",
+            "Devices join by a link: bethrou invite. It can be reached at",
+        ]
+        return "\n".join([*lines, *(f"  - {line}" for line in _address_lines(addresses))])
     if not is_exit:
         return _describe_relay(addresses, identity, key)
     lines = [

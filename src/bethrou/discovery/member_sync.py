@@ -40,6 +40,9 @@ MAX_STREAMS = 2
 MAX_CONVERSATIONS = 64
 """Conversations that others may have open here at once, and that we have: a list may have 2 MiB."""
 
+MAX_STRANGERS = 8
+"""Those of them that are with somebody who is no member: each may have us hold 2 MiB before it proves to be nothing."""
+
 STRANGERS_ADMISSIONS = 4
 """Admissions that are read of somebody who is no member: each costs three signatures."""
 
@@ -66,6 +69,8 @@ class MemberSync:
         """What somebody is told to be here."""
         self._tasks = Tasks(loop)
         self._open: Counter[Link] = Counter()
+        self._strangers = 0
+        """Conversations under way with who was no member when they began."""
         self._under_way: set[Link] = set()
         """Links on which we are telling, or are about to."""
         self._again: set[Link] = set()
@@ -151,15 +156,23 @@ class MemberSync:
 
     def serve(self, link: Link, stream: YamuxStream, surplus: bytes) -> None:
         """Handler of inbound streams."""
-        if self._closing or self._open[link] >= MAX_STREAMS or self._open.total() >= MAX_CONVERSATIONS:
+        stranger = self._book.standing(link.peer_id) is not Standing.MEMBER
+        if (
+            self._closing
+            or self._open.get(link, 0) >= MAX_STREAMS
+            or self._open.total() >= MAX_CONVERSATIONS
+            or (stranger and self._strangers >= MAX_STRANGERS)
+        ):
             stream.reset(RESOURCE_LIMIT)
             return
         self._open[link] += 1
+        self._strangers += stranger
         reader = ByteReader(stream, surplus)
         stream.set_protocol(reader)
-        self._tasks.start(self._answer(link, stream, reader), f"member list of {link.peer_id.short}")
+        conversation = self._answer(link, stream, reader, stranger)
+        self._tasks.start(conversation, f"member list of {link.peer_id.short}")
 
-    async def _answer(self, link: Link, stream: YamuxStream, reader: ByteReader) -> None:
+    async def _answer(self, link: Link, stream: YamuxStream, reader: ByteReader, stranger: bool) -> None:
         peer = link.peer_id
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -181,6 +194,7 @@ class MemberSync:
             return
         finally:
             stream.abort()
+            self._strangers -= stranger
             self._open[link] -= 1
             if not self._open[link]:
                 del self._open[link]

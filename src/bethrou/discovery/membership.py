@@ -130,8 +130,9 @@ class Membership:
         members = self.book.members
         added = [member for peer, member in members.items() if peer not in before]
         if self.book.serial != serial:
-            gone = len(before.keys() - members.keys())
-            self._emit(MemberListTaken(self.book.serial, len(members), len(added), gone))
+            gone = [member for peer, member in before.items() if peer not in members]
+            names = (tuple(each.name or str(each.peer) for each in some) for some in (added, gone))
+            self._emit(MemberListTaken(self.book.serial, len(members), *names))
         else:
             for member in added:
                 self._emit(MemberJoined(str(member.peer), member.name, member.role))

@@ -50,8 +50,8 @@ class AuditLog:
                     "list taken",
                     serial=event.serial,
                     members=event.members,
-                    added=event.added,
-                    gone=event.gone,
+                    added=list(event.added),
+                    gone=list(event.gone),
                 )
             case _:
                 return

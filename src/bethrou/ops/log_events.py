@@ -270,9 +270,9 @@ class EventLog:
         )
 
     def _member_list_taken(self, event: MemberListTaken) -> None:
-        self._log.info(
-            "member list", serial=event.serial, members=event.members, added=event.added, gone=event.gone
-        )
+        fields = {"added": _cut(", ".join(event.added)), "gone": _cut(", ".join(event.gone))}
+        fields = {name: text for name, text in fields.items() if text}
+        self._log.info("member list", serial=event.serial, members=event.members, **fields)
 
     def _member_list_unwritten(self, event: MemberListUnwritten) -> None:
         self._log.error("member list cannot be written", file=event.file, reason=_cut(event.reason))
