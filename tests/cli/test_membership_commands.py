@@ -199,6 +199,8 @@ def test_members_are_named_added_and_removed(operator: Operator) -> None:
         *("network made", "invited", "joined", "named", "added", "removed")
     ]
     assert [line["serial"] for line in node.lines_of("member list")] == [2, 3, 4]
+    of_node = (operator.folder / "home" / "node.audit.log").read_text().splitlines()
+    assert [json.loads(line)["what"] for line in of_node] == ["joined", *["list taken"] * 3]
 
 
 def test_a_change_that_no_node_hears_of_is_told_later(operator: Operator) -> None:

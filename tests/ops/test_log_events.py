@@ -12,14 +12,21 @@ from bethrou.events import (
     ExitChanged,
     HolePunched,
     HolePunchFailed,
+    InviteRefused,
+    InviteUsedTwice,
     LinkClosed,
     LinkOpened,
+    MemberCutOff,
+    MemberJoined,
+    MemberListTaken,
+    MemberListUnwritten,
     ReachabilityChanged,
     RelayLost,
     RelayReserved,
     RequestEnded,
     SourceChanged,
     StrangerRefused,
+    TurnedAway,
 )
 from bethrou.ops.log_events import CLIENT_WORDS, NODE_WORDS, STRANGERS_AT_ONCE, EventLog, Words
 from bethrou.ops.logs import make_logger
@@ -289,3 +296,62 @@ def test_a_hole_is_told_of_and_makes_the_next_failure_news() -> None:
         }
     ]
     assert len(lines.tell(failed, after=1.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            MemberListTaken(3, 5, ("tablet",), ("laptop", "phone")),
+            {
+                "level": "info",
+                "event": "member list",
+                "serial": 3,
+                "members": 5,
+                "added": "tablet",
+                "gone": "laptop, phone",
+            },
+        ),
+        (MemberListTaken(2, 1, (), ()), {"level": "info", "event": "member list", "serial": 2, "members": 1}),
+        (
+            MemberListUnwritten("node.members", "No space left on device"),
+            {
+                "level": "error",
+                "event": "member list cannot be written",
+                "file": "node.members",
+                "reason": "No space left on device",
+            },
+        ),
+        (
+            MemberJoined(PEER, "laptop", "client"),
+            {"level": "info", "event": "member joined", "member": PEER, "name": "laptop", "role": "client"},
+        ),
+        (
+            TurnedAway(PEER, "removed"),
+            {
+                "level": "warn",
+                "event": "this device was removed from the network: ask its operator for an invite",
+                "exit": PEER[-8:],
+            },
+        ),
+        (
+            TurnedAway(PEER, "unknown"),
+            {"level": "warn", "event": "not a member: ask its operator for an invite", "exit": PEER[-8:]},
+        ),
+    ],
+)
+def test_what_happens_to_members(event: Event, line: dict[str, object]) -> None:
+    assert Lines().tell(event) == [line]
+
+
+def test_two_devices_by_one_invite_are_an_error() -> None:
+    (line,) = Lines(NODE_WORDS).tell(InviteUsedTwice(PEER, "laptop"))
+    assert (line["level"], line["member"], line["name"]) == ("error", PEER, "laptop")
+
+
+@pytest.mark.parametrize("event", [InviteRefused(PEER, "used"), MemberCutOff(PEER, "removed")])
+def test_what_anybody_can_make_happen_does_not_fill_the_log(event: Event) -> None:
+    lines = Lines(NODE_WORDS)
+    assert len(lines.tell(*[event] * 1000)) == STRANGERS_AT_ONCE
+    (line,) = lines.tell(event, after=60.0)
+    assert line["untold"] == 1000 - STRANGERS_AT_ONCE

@@ -24,8 +24,10 @@ from bethrou.cli.service_manager import ServiceManager
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import MemberPolicy, NodeConfig, load_node_config
 from bethrou.errors import AddressError, ConfigError
+from bethrou.events import Emit, Event
 from bethrou.net.addresses import endpoint, is_loopback
 from bethrou.ops import logs
+from bethrou.ops.audit_log import AuditLog
 from bethrou.ops.event_feed import EventFeed
 from bethrou.ops.log_events import NODE_WORDS, EventLog
 from bethrou.printable import printable
@@ -84,6 +86,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     signals = Signals(loop, WITH_HANGUP if on_terminal() else STOP_SIGNALS)
     feed = EventFeed(EventLog(log, NODE_WORDS, time.monotonic, config.log.hide_destinations))
+    if config.operator is not None:
+        feed.subscribe(_audit(config.identity, log))
     node = RunningNode(
         loop, config, key, identity, feed, state.path if state is not None else None, log.warning
     )
@@ -121,6 +125,19 @@ async def _serve(
     manager.close()
     log.info("stopped")
     log.flush()
+
+
+def _audit(identity: Path, log: logs.Logger) -> Emit:
+    """What writes changes of who belongs to the network to the audit log beside the node's identity."""
+    audit = AuditLog(identity.with_suffix(".audit.log"))
+
+    def note(event: Event) -> None:
+        try:
+            audit.note(event)
+        except ConfigError as error:
+            log.error("audit log cannot be written", reason=str(error))
+
+    return note
 
 
 def describe_node(
