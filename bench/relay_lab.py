@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from lab import HERE, Lab
-from ours import CLIENT_YAML, found, identity_of, own_state, write_network_key
+from ours import found, identity_of, own_state, write_network_key
 from processes import BenchError, Process, memory, processor_seconds
 
 from bethrou.cli.control_client import ControlClient
@@ -24,10 +24,17 @@ BACK_PATIENCE_S = 30.0
 BUCKET_S = 0.25
 """Width of a bar of the histogram of returns."""
 
-CIRCUIT_YAML = (
-    CLIENT_YAML.replace("/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id}", "{relay}/p2p-circuit/p2p/{peer_id}")
-    + "discovery:\n  members: false\npunch: false\n"
-)
+CLIENT_YAML = """\
+key: {directory}/network.key
+server:
+  listen: "127.0.0.1:{local}"
+nodes:
+  - addrs:
+      - {address}
+discovery:
+  members: false
+punch: false
+"""
 
 Figures = dict[str, Any]
 
@@ -103,15 +110,15 @@ class Site:
         process.wait_for_listener(port)
         return process
 
-    def start_client(self, text: str, **facts: object) -> tuple[int, Process]:
-        """Its SOCKS port."""
+    def start_client(self, address: str) -> int:
+        """One that knows of an exit at this address; its SOCKS port."""
         local = self.lab.ports.free()
         config = self.directory / f"client-{local}.yaml"
-        config.write_text(text.format(directory=self.directory, local=local, **facts))
+        config.write_text(CLIENT_YAML.format(directory=self.directory, local=local, address=address))
         argv = [found("bethrou-client"), "connect", "--config", str(config)]
         process = self._run([*argv, "--dir", str(self.directory / f"client-{local}")])
         process.wait_for_listener(local)
-        return local, process
+        return local
 
     def members(self, what: str, count: int, file: Path, *numbers: float) -> Process:
         argv = [sys.executable, str(HERE / "relay_hosts.py"), what, str(self.key), self.address, str(count)]
@@ -170,8 +177,8 @@ def measure_bulk(site: Site, plan: Plan) -> Figures:
     peer = identity_of(site.directory / "exit.key")
     assert site.relay is not None
     wait_until(lambda: _relayed(site).reservations == 1, "a reservation")
-    circuit, _ = site.start_client(CIRCUIT_YAML, relay=site.address, peer_id=peer)
-    direct, _ = site.start_client(CLIENT_YAML, port=port, peer_id=peer)
+    circuit = site.start_client(f"{site.address}/p2p-circuit/p2p/{peer}")
+    direct = site.start_client(f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer}")
     for proxy in (circuit, direct):
         wait_until(lambda proxy=proxy: _serves(site, proxy, target), "a request")
     rates: dict[str, list[float]] = {}
