@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -64,17 +64,23 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, exit_port: int, files: CertificateFiles) -> Iterator[int]:
-    """nginx with README's configuration: other files, other ports; where it listens."""
+def nginx(
+    folder: Path,
+    exit_port: int,
+    files: CertificateFiles,
+    listen: str = "",
+    within: Sequence[str] = (),
+) -> Iterator[int]:
+    """nginx with README's configuration, but other files and ports; where it listens on loopback, if not `listen`."""
     (program,) = needs("nginx")
     port = free_port()
     site = folder / "site"
-    site.mkdir()
+    site.mkdir(exist_ok=True)
     (site / "index.html").write_text("a website\n")
     server = block("behind-nginx")
     live = f"/etc/letsencrypt/live/{NAME}"
     for theirs, ours in {
-        "listen 443": f"listen 127.0.0.1:{port}",
+        "listen 443": f"listen {listen or f'127.0.0.1:{port}'}",
         f"{live}/fullchain.pem": str(files.certificate),
         f"{live}/privkey.pem": str(files.key),
         "/var/www/html": str(site),
@@ -92,9 +98,9 @@ def nginx(folder: Path, exit_port: int, files: CertificateFiles) -> Iterator[int
         f"http {{\naccess_log off;\n{temporary}{server}}}\n"
     )
     with (folder / "nginx.log").open("wb") as log:
-        process = subprocess.Popen([program, "-p", folder, "-c", path, "-e", "stderr"], stderr=log)
+        process = subprocess.Popen([*within, program, "-p", folder, "-c", path, "-e", "stderr"], stderr=log)
     try:
-        wait_until(lambda: is_open(port) or process.poll() is not None)
+        wait_until(lambda: bool(within) or is_open(port) or process.poll() is not None)
         assert process.poll() is None, (folder / "nginx.log").read_text()
         yield port
     finally:
@@ -102,8 +108,8 @@ def nginx(folder: Path, exit_port: int, files: CertificateFiles) -> Iterator[int
         process.wait()
 
 
-def is_open(port: int) -> bool:
-    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)):
+def is_open(port: int, host: str = "127.0.0.1") -> bool:
+    with contextlib.suppress(ConnectionError), socket.create_connection((host, port)):
         return True
     return False
 

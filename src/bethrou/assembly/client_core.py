@@ -56,6 +56,7 @@ class ClientCore:
         self._loop = loop
         self.rng = random.Random(os.urandom(16))
         """For what is spread or chosen by chance."""
+        punches = config.punch and config.proxy is None
         self._tls = TlsIdentity(ca=config.tls_ca)
         self.host = Host(
             loop,
@@ -67,7 +68,8 @@ class ClientCore:
                 time.perf_counter,
                 AGENT,
                 host_events(emit),
-                dial_from_listening_port=config.punch,
+                dial_from_listening_port=punches,
+                proxy=config.proxy,
                 tells_addresses=False,
                 security=config.security,
                 tls=self._tls,
@@ -96,9 +98,9 @@ class ClientCore:
         self.discovery.start(config)
         self._allow_direct(config)
         self._watch = NetworkWatch(loop, self.pool.network_changed)
-        if config.punch:
+        if punches:
             self.host.listen(_ANY_PORT)
-        self.dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
+        self.dcutr = Dcutr(self.host, time.perf_counter, emit) if punches else None
         """Replaces circuits; None: it is not to."""
         self.autonat = Autonat(self.host, os.urandom, self.rng)
         """Finds out where this client can be reached."""

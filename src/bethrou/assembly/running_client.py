@@ -92,7 +92,7 @@ def _access(config: ClientConfig) -> Access:
     return Access({name: secret.get_secret_value() for name, secret in config.server.credentials.items()})
 
 
-_AT_START = ("key", "identity", "operator", "log", "metrics", "punch", "security")
+_AT_START = ("key", "identity", "operator", "log", "metrics", "punch", "security", "proxy", "tls_ca")
 
 
 def _differences(before: ClientConfig, after: ClientConfig) -> list[str]:

@@ -74,7 +74,8 @@ class RunningNode:
                 time.perf_counter,
                 AGENT,
                 host_events(emit),
-                dial_from_listening_port=True,
+                dial_from_listening_port=config.proxy is None,
+                proxy=config.proxy,
                 security=config.security,
                 announce=tuple(address.without_peer() for address in config.announce),
                 tls=self._tls,
@@ -112,11 +113,14 @@ class RunningNode:
         rng = random.Random(os.urandom(16))
         self._keeper = RelayKeeper(loop, self.host, config.connect_relay, emit, rng, time.time)
         self._keeper.start()
-        self.dcutr = Dcutr(self.host, time.perf_counter, emit) if config.punch else None
+        punches = config.punch and config.proxy is None
+        self.dcutr = Dcutr(self.host, time.perf_counter, emit) if punches else None
         """Replaces circuits; None: it is not to."""
         self.autonat = Autonat(self.host, os.urandom, rng)
         """Finds out where this node can be reached."""
-        self._autonat_server = AutonatServer(self.host, rng, time.perf_counter)
+        self._autonat_server: AutonatServer | None = None
+        if config.proxy is None:  # it dials whoever asks, and what a proxy reaches says nothing of that
+            self._autonat_server = AutonatServer(self.host, rng, time.perf_counter)
         self._auto_relay: AutoRelay | None = None
         if config.auto_relay and not config.no_exit:
             # one that only relays is of no use behind another relay
@@ -220,7 +224,8 @@ class RunningNode:
         if self.dcutr is not None:
             await self.dcutr.close()
         await self.autonat.close()
-        await self._autonat_server.close()
+        if self._autonat_server is not None:
+            await self._autonat_server.close()
         for service in self._services:
             await service.close()
         await self.host.close()

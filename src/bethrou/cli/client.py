@@ -22,6 +22,7 @@ def client() -> None:
 @app.command("start", help="The same as connect.")
 @app.command()
 def connect(
+    context: typer.Context,
     config: Annotated[str, typer.Option(metavar="PATH", help="The configuration.")] = "client.yaml",
     key: options.KeyOption = None,
     listen: Annotated[
@@ -34,6 +35,7 @@ def connect(
     ] = None,
     open_to_all: options.OpenOption = False,
     security: options.SecurityOption = None,
+    proxy: options.ProxyOption = None,
     directory: options.StateOption = None,
     instance: options.InstanceOption = None,
     grace: options.GraceOption = None,
@@ -46,11 +48,13 @@ def connect(
     from bethrou.cli.start_client import start_client
     from bethrou.cli.state_dir import StateChoice
 
+    options.warn_of_visible_proxy(context, "bethrou-client", proxy)
     given = {
         "key": key,
         "listen": listen,
         "open": open_to_all or None,
         "security": security,
+        "proxy": proxy,
         "grace": grace,
         "metrics": metrics,
         "log": options.log_options(log_level, log_format, hide_destinations),

@@ -55,6 +55,7 @@ def start(
             show_default=False,
         ),
     ] = None,
+    proxy: options.ProxyOption = None,
     key: options.KeyOption = None,
     identity: Annotated[
         str | None,
@@ -331,6 +332,7 @@ def start(
     from bethrou.cli.start_node import start_node
     from bethrou.cli.state_dir import StateChoice
 
+    options.warn_of_visible_proxy(context, _PROGRAM, proxy)
     if discover_pass and _is_on_command_line(context, "discover_pass"):
         warn(
             _PROGRAM, "everybody on this machine can read --discover-pass; set BETHROU_DISCOVER_PASS instead"
@@ -339,6 +341,7 @@ def start(
     given = {
         "listen": listen,
         "announce": announce,
+        "proxy": proxy,
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
         "tls_ca": tls_ca,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bethrou.cli.program import warn
+
 KeyOption = Annotated[
     str | None,
     typer.Option(
@@ -21,6 +23,17 @@ OpenOption = Annotated[
         "--open",
         metavar=" ",
         help="Listen beyond this machine although no user is set: whoever reaches the port gets in.",
+        show_default=False,
+    ),
+]
+ProxyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy",
+        metavar="URL",
+        help="Reach members through this proxy: http://[USER:PASSWORD@]HOST:PORT or socks5://... Others on this "
+        "machine can see it: with a password, set the variable instead.",
+        envvar="BETHROU_PROXY",
         show_default=False,
     ),
 ]
@@ -105,6 +118,13 @@ def log_options(level: str | None, log_format: str | None, hide_destinations: bo
     """The configuration's `log` block, as far as options were given."""
     given = {"level": level, "format": log_format, "hide_destinations": hide_destinations or None}
     return {key: value for key, value in given.items() if value is not None}
+
+
+def warn_of_visible_proxy(context: typer.Context, program: str, proxy: str | None) -> None:
+    """Say so if a proxy's password stands on the command line."""
+    source = context.get_parameter_source("proxy")
+    if proxy and "@" in proxy and source is not None and source.name == "COMMANDLINE":
+        warn(program, "everybody on this machine can read the password in --proxy; set BETHROU_PROXY instead")
 
 
 def new_app(text: str, program: str) -> typer.Typer:

@@ -40,6 +40,7 @@ from bethrou.errors import AddressError, UserError
 from bethrou.printable import quoted
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
+from bethrou.wire.upstream import Upstream
 
 T = TypeVar("T")
 
@@ -237,6 +238,8 @@ Duration = Annotated[float, BeforeValidator(_seconds)]
 PositiveDuration = Annotated[float, Field(gt=0), BeforeValidator(_seconds)]
 """Seconds, more than none."""
 
+ProxyField = Annotated[InstanceOf[Upstream], _reader(Upstream.parse, Upstream, "a proxy's URL")]
+"""A proxy that peers are reached through."""
 ListenField = Annotated[InstanceOf[HostPort], _reader(parse_listen, HostPort, "HOST:PORT")]
 RuleField = Annotated[InstanceOf[AddressRule], _reader(parse_address_rule, AddressRule, "CIDR or CIDR:PORT")]
 PeerIdField = Annotated[InstanceOf[PeerId], _reader(PeerId.parse, PeerId, "a peer ID")]

@@ -27,6 +27,7 @@ from bethrou.config.fields import (
     PeerAddressField,
     PeerIdField,
     PositiveDuration,
+    ProxyField,
     RateField,
     RelayAddressField,
     ResolverField,
@@ -214,6 +215,8 @@ class ClientConfig(Block):
     """Ours: which requests go where; the first that matches decides."""
     discovery: DiscoveryConfig = DiscoveryConfig()
     log: LogConfig = LogConfig()
+    proxy: ProxyField | None = None
+    """Ours: an HTTP or SOCKS5 proxy through which members are reached; no holes are punched then."""
     tls_ca: Path | None = None
     """Ours: certificates by which /wss servers are known, in place of the system's."""
     punch: bool = True
@@ -264,6 +267,7 @@ class ClientOptions(Block):
     listen: ListenField | None = None
     open: bool | None = None
     security: SecurityField | None = None
+    proxy: ProxyField | None = None
     grace: Duration | None = None
     metrics: ListenField | None = None
     log: LogOptions = LogOptions()
@@ -274,6 +278,7 @@ class ClientOptions(Block):
             "key": self.key,
             "server": {"listen": self.listen, "open": self.open},
             "security": self.security,
+            "proxy": self.proxy,
             "grace": self.grace,
             "metrics": self.metrics,
             "log": dict(self.log),
@@ -311,6 +316,8 @@ class NodeConfig(Block):
     """How long open connections may go on when the node is stopped."""
     name: Label | None = None
     tags: tuple[Label, ...] = Field(default=(), max_length=16)
+    proxy: ProxyField | None = None
+    """An HTTP or SOCKS5 proxy through which members are reached; no holes are punched then."""
     announce: tuple[MultiaddrField, ...] = Field(default=(), max_length=16)
     """Where this node can be reached, too: by way of a web server, for example."""
     tls_certificate: Path | None = None

@@ -79,7 +79,13 @@ async def connect_tls(
 
     Raises `LinkLost`, `AddressError` or, where our own certificates cannot be used, `ConfigError`.
     """
-    transport = await connect(loop, address)
+    return await start_tls(loop, await connect(loop, address), address, tls)
+
+
+async def start_tls(
+    loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, address: Multiaddr, tls: TlsIdentity | None
+) -> ByteReader:
+    """What reads the connection `transport` to `address`, as in `connect_tls`."""
     if tls is None:
         return reader_of(transport)
     inside = ByteReader()

@@ -19,7 +19,7 @@ from bethrou.net.access import Access
 from bethrou.net.addresses import as_bound, endpoint, is_loopback, is_websocket
 from bethrou.net.buffers import Buffers
 from bethrou.net.circuits import Circuits
-from bethrou.net.dialer import connect, connect_tls, race
+from bethrou.net.dialer import connect, race, start_tls
 from bethrou.net.interfaces import OwnAddresses
 from bethrou.net.introductions import Introductions
 from bethrou.net.link import CIRCUIT, DIRECT, Link, Upgraded
@@ -45,6 +45,7 @@ from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.peer_record import PeerRecord
 from bethrou.wire.psk import NetworkKey
+from bethrou.wire.upstream import Upstream
 from bethrou.wire.yamux.window import WindowBudget
 
 # Implementation constants.
@@ -97,6 +98,8 @@ class HostConfig:
     """Where this host can be reached, too: by way of a web server that passes WebSockets on."""
     tls: TlsIdentity = field(default_factory=TlsIdentity)
     """Certificates for WebSockets in TLS."""
+    proxy: Upstream | None = None
+    """What every connection to a peer is made through. Peers then see it, not us."""
 
 
 class Host:
@@ -314,11 +317,17 @@ class Host:
 
     async def _connect(self, address: Multiaddr) -> asyncio.Transport:
         """Raises `BethrouError`."""
-        where = endpoint(address)
+        where, proxy = endpoint(address), self._config.proxy
+        if proxy is not None:
+            from bethrou.net.upstream_proxy import connect_through  # not needed by most
+
+            transport = await connect_through(self.loop, address, proxy)
+        else:
+            from_port = self._config.dial_from_listening_port and not where.websocket
+            transport = await connect(self.loop, address, self.listening.sockets if from_port else ())
         if not where.websocket:
-            beside = self.listening.sockets if self._config.dial_from_listening_port else ()
-            return await connect(self.loop, address, beside)
-        reader = await connect_tls(self.loop, address, self._config.tls if where.tls else None)
+            return transport
+        reader = await start_tls(self.loop, transport, address, self._config.tls if where.tls else None)
         from bethrou.net.websocket_opening import open_websocket  # heavy, and not needed by most
 
         randbytes, scratch = self._config.randbytes, self.buffers.websocket
@@ -418,6 +427,8 @@ class Host:
     # -- identify ---------------------------------------------------------------------------------------------------
 
     def _peer_said(self, link: Link, statement: Identify) -> None:
+        if self._config.proxy is not None:
+            return  # it is the proxy that peers see
         self.observed.note(link.peer_id, statement.observed_addr)
         if self.listening.has(link.local):
             self.mapped.note(link.peer_id, statement.observed_addr)
