@@ -15,6 +15,8 @@ from live.payload import MIB, Payload
 from live.targets import echo, fingerprint, hashes, source, target
 from live.waiting import until
 
+from .test_relays import reserved, through
+
 TLS = "/tls/1.0.0"
 NOISE = "/noise"
 BULK = 32 * MIB
@@ -166,3 +168,49 @@ async def test_both_directions_flow_at_once(peers: Peers, key: NetworkKey, name:
         sending = asyncio.create_task(app.send(payload))
         assert await app.receive(payload.size) == (payload.size, payload.sha256)
         await sending
+
+
+@each_go_peer
+async def test_their_client_reaches_our_node_through_our_relay(
+    peers: Peers, key: NetworkKey, name: str
+) -> None:
+    """TLS to the relay, and TLS once more inside the circuit."""
+    async with (
+        running_node(key, relay_mode=True, no_exit=True) as relay,
+        running_node(key, connect_relay=[relay.address], security=["tls"]) as node,
+        target(source(payload := Payload(BULK, seed=4))) as far,
+    ):
+        await reserved(node)
+        ours = str(node.app.host.peer_id)
+        peer = await peers.connected_client(name, through(relay.address, ours), "--security", "tls")
+        await peer.event("connected")
+        assert {(link.path, link.security) for link in node.links if str(link.peer_id) == peer.id} == {
+            ("circuit", "tls")
+        }
+        assert {link.security for link in relay.links} == {"tls"}
+        answer = await peer.command("request", address=far.address, read_until_eof=True)
+        assert (answer["received"], answer["received_sha256"]) == (BULK, payload.sha256)
+
+
+@each_go_peer
+async def test_our_client_reaches_their_exit_through_their_relay(
+    peers: Peers, key: NetworkKey, name: str
+) -> None:
+    relay = await peers.exit(name, "--relay", "unlimited", "--security", "tls")
+    exit_ = await peers.exit(name, "--connect-relay", relay.address, "--security", "tls")
+    await exit_.event("reserved")
+    payload = Payload(BULK, seed=5)
+    async with (
+        running_client(
+            key, [through(relay.address, exit_.id)], security=["noise", "tls"], punch=False
+        ) as client,
+        target(hashes(BULK)) as far,
+    ):
+        link = client.link_to(exit_.id)
+        assert (link.path, link.security) == (
+            "circuit",
+            "tls",
+        )  # after Noise was refused, in a circuit of its own
+        async with application(client.proxy, "127.0.0.1", far.port) as app:
+            await app.send(payload)
+            assert (await app.reader.readexactly(64)).decode() == payload.sha256

@@ -398,7 +398,7 @@ async def echo_the_first_message(wire: Wire) -> None:
         (answer_nothing, "within"),
         (leave, "different network keys"),
         (answer_and_leave, "ended the handshake before it began"),
-        (answer_na, "does not offer Noise (/noise) or TLS (/tls/1.0.0)"),
+        (answer_na, "does not offer Noise (/noise); the peer does not offer TLS (/tls/1.0.0)"),
         (answer_garbage, "different network keys"),
         (answer_something_else, "/tls/1.0.0"),
         (answer_with_noise_then_garbage, "Noise handshake"),

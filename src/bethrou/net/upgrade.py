@@ -13,7 +13,7 @@ proposed on it, and the answer is waited for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bethrou.errors import (
@@ -66,13 +66,14 @@ class Upgrader:
 
         Raises what `dial` and `connect` raise.
         """
+        reasons = []
         for security in self.securities:
             transport = await connect()
             try:
                 return transport, await self._dial(transport, expected, (security,))
-            except UnsupportedProtocol:
-                pass
-        raise UnsupportedProtocol(f"the peer does not offer {_listed(self.securities)}")
+            except UnsupportedProtocol as refusal:
+                reasons.append(str(refusal))
+        raise UnsupportedProtocol("; ".join(dict.fromkeys(reasons)))
 
     async def dial(self, transport: asyncio.Transport, expected: PeerId | None) -> Upgraded:
         """Upgrade a connection that we opened.
@@ -168,9 +169,13 @@ class _Upgrade:
         offered = ", ".join(self._negotiation.refused) if isinstance(self._negotiation, Listener) else ""
         if offered or isinstance(error, UnsupportedProtocol):
             instead = f", only {printable(offered, 200)}" if offered else ""
-            ours = _listed(self._securities.values())
+            ours = " or ".join(f"{each.title} ({each.protocol_id})" for each in self._securities.values())
             return UnsupportedProtocol(f"the peer does not offer {ours}{instead}")
-        return HandshakeError(f"the peer ended the handshake before it began ({error})")
+        ended = f"the peer ended the handshake before it began ({error})"
+        if self.initiator and isinstance(error, LinkLost | OSError):
+            # It may have refused our proposal, and then found no sense in the message behind it: its `na` is lost.
+            return UnsupportedProtocol(ended)
+        return HandshakeError(ended)
 
     async def _agree(self) -> tuple[Security, Handshake]:
         """Agree on a security, and begin its handshake."""
@@ -255,10 +260,6 @@ class _Upgrade:
             plaintext, _ = opener.read(message, 0, len(message))
             if plaintext is not None:
                 agreed = negotiation.receive(plaintext)
-
-
-def _listed(securities: Iterable[Security]) -> str:
-    return " or ".join(f"{each.title} ({each.protocol_id})" for each in securities)
 
 
 def _reader_of(transport: asyncio.Transport) -> ByteReader:
