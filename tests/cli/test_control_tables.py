@@ -94,6 +94,26 @@ def test_the_status_of_a_node(capsys: Capture) -> None:
     ]
 
 
+def test_what_encrypts_a_link(capsys: Capture) -> None:
+    exits = (
+        replace(EXIT, security="tls"),
+        replace(EXIT, id=OTHER, name="", path="circuit", security="noise"),
+    )
+    Screen().show_status(replace(STATUS, exits=exits))
+    assert printed(capsys)[5:8] == [
+        "EXIT      STATE      FOR    RTT  CONN  VIA            NOTE",
+        "berlin    healthy  1 min  12 ms     2  direct tls     eu, load 25%",
+        "KdSAEgdU  healthy  1 min  12 ms     2  circuit noise  eu, load 25%",
+    ]
+    members = (replace(MEMBER, security="tls"), replace(MEMBER, id=OTHER, streams=2, security="noise"))
+    Screen().show_status(replace(NODE, members=members))
+    assert printed(capsys)[5:] == [
+        "MEMBER    ADDRESS                   VIA       RTT  REQ   SENT  RECEIVED    FOR",
+        "HYdBfeSB  /ip4/192.0.2.9/tcp/50123  tls     46 ms    3  10 MB     512 B  1 min",
+        "KdSAEgdU  /ip4/192.0.2.9/tcp/50123  direct  46 ms    2  10 MB     512 B  1 min",
+    ]
+
+
 def test_the_status_of_a_relay(capsys: Capture) -> None:
     relaying = RelayingSnapshot(3, 2, 12_345_678, 2048, 4096, 1024, 0, 0, 0, 0)
     Screen().show_status(replace(NODE, relaying=relaying))

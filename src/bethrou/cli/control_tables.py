@@ -278,8 +278,14 @@ def member_order(member: MemberSnapshot) -> tuple[int, float]:
 
 
 def way(link: ExitSnapshot | MemberSnapshot) -> str:
-    """How a link leads there, and what encrypts it."""
-    return f"{link.path} {link.security}".strip()
+    """How a link leads there, and what encrypts it.
+
+    Of a member only what is unusual is said, a circuit or TLS: its table fills 80 columns.
+    """
+    if isinstance(link, ExitSnapshot):
+        return f"{link.path} {link.security}".strip()
+    unusual = [word for word in (link.path, link.security) if word not in ("direct", "noise")]
+    return " ".join(unusual) or link.path
 
 
 def exit_note(exit_: ExitSnapshot) -> str:
