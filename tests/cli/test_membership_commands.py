@@ -52,7 +52,7 @@ class Operator:
 
     def start(self) -> Program:
         """The node of `home`, on a port of its own, which node.yaml says from then on."""
-        (self.folder / "running").mkdir()
+        (self.folder / "running").mkdir(exist_ok=True)
         config = self.folder / "home" / "node.yaml"
         config.write_text(config.read_text().replace("/tcp/1\n", "/tcp/0\n"))
         self._node = Program("node", self.folder / "running", "--config", str(config))
@@ -142,6 +142,9 @@ def test_links_that_are_no_good_get_nobody_in(operator: Operator, tmp_path: Path
     assert "another device has joined with it" in operator.cannot_join(link, "b")
     assert not contents(tmp_path / "b")
     assert "already there" in operator.cannot_join(link, "a")
+    operator.stop()
+    operator.start()  # it has not forgotten
+    assert "another device has joined with it" in operator.cannot_join(link, "b")
     # of another network, in the place of this one
     operator.init("other")
     foreign = operator.invite("other")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl as tls
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,6 @@ from bethrou.net.splice import SpliceEnd
 from bethrou.proxy.carrier import Carrier, Ended, Opened, report
 from bethrou.snapshots import ExitSnapshot
 from bethrou.wire.destination import check_host, check_port, join_address
-from bethrou.wire.keys import Identity
 from bethrou.wire.proxy_request import ProxyRequest
 from bethrou.wire.user_name import UserName
 
@@ -59,8 +57,9 @@ class Network:
         config = await asyncio.to_thread(_configuration, self._given)
         path = keyfiles.find_network_key() if config.key is None else config.key
         key = await asyncio.to_thread(keyfiles.read_network_key, path)
-        loop = asyncio.get_running_loop()
-        self._core = ClientCore(loop, config, key, Identity.generate(os.urandom), self._emit, self._state)
+        in_list = config.operator is not None
+        identity = await asyncio.to_thread(keyfiles.client_identity, config.identity, in_list)
+        self._core = ClientCore(asyncio.get_running_loop(), config, key, identity, self._emit, self._state)
         return self
 
     async def __aexit__(

@@ -75,6 +75,22 @@ def load_or_create_identity(
     return read_identity(path, log)
 
 
+def client_identity(
+    path: Path | None,
+    in_list: bool,
+    log: Logger | None = None,
+    randbytes: Callable[[int], bytes] = os.urandom,
+) -> Identity:
+    """Who a client is, by its configuration's `identity`; `in_list`: whether it has an operator. Raises KeyFileError.
+
+    Without a file it is somebody else at each start, like Go's: nothing ties its sessions together. One that is in a
+    member list is known by its identity, so that a new one would be nobody.
+    """
+    if path is None:
+        return Identity.generate(randbytes)
+    return read_identity(path, log) if in_list else load_or_create_identity(path, log, randbytes)
+
+
 def write_private(path: Path, data: bytes, exclusive: bool = True) -> None:
     """Write a file that only its owner can read (mode 0600), whole or not at all.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,18 +50,8 @@ def start_client(path: str, options: Mapping[str, Any], choice: StateChoice) -> 
     key = keyfiles.read_network_key(key_path, log)
     state = take_state(choice, "client", log)
     files = OwnFiles.at(path, key_path, config.identity)
-    identity = _identity(config, log)
+    identity = keyfiles.client_identity(config.identity, config.operator is not None, log)
     run_loop(lambda: _serve(config, Path(path), read, key, identity, files, state, log))
-
-
-def _identity(config: ClientConfig, log: logs.Logger) -> Identity:
-    """Who this client is. Raises KeyFileError."""
-    if config.identity is None:
-        # like Go's, it is somebody else at each start: nothing ties its sessions together
-        return Identity.generate(os.urandom)
-    if config.operator is not None:
-        return keyfiles.read_identity(config.identity, log)  # a new one would be nobody in the member list
-    return keyfiles.load_or_create_identity(config.identity, log)
 
 
 def read_config(path: str, options: Mapping[str, Any]) -> ClientConfig:

@@ -21,6 +21,7 @@ from bethrou.net.link import Link
 from bethrou.net.ping import PROTOCOL_ID as PING
 from bethrou.net.timeouts import TimeoutQueue
 from bethrou.wire import join_message, member_exchange
+from bethrou.wire.autonat import DIAL_BACK
 from bethrou.wire.member_exchange import Standing
 from bethrou.wire.member_list import Member
 from bethrou.wire.peer_id import PeerId
@@ -30,6 +31,8 @@ PROBATION = 10.0
 
 _FOR_EVERYBODY = frozenset(
     {
+        # comes from an identity that is used once, and is nothing but the number that we are waiting for
+        DIAL_BACK,
         join_message.PROTOCOL,
         member_exchange.PROTOCOL,
         identify.PROTOCOL_ID,
