@@ -25,7 +25,7 @@ from bethrou.errors import (
     UnsupportedProtocol,
 )
 from bethrou.net.link import Upgraded
-from bethrou.net.reader import ByteReader
+from bethrou.net.reader import reader_of
 from bethrou.printable import printable
 from bethrou.wire.keys import Identity
 from bethrou.wire.multistream import Dialer, Listener
@@ -122,7 +122,7 @@ class _Upgrade:
         self._transport = transport
         self._expected = expected
         self._securities = {each.protocol_id: each for each in securities}
-        self._reader = _reader_of(transport)
+        self._reader = reader_of(transport)
         self._nonce = upgrader.randbytes(NONCE_SIZE)
         self._out = Keystream(upgrader.network_key.raw, self._nonce)
         self._in: Keystream | None = None
@@ -260,18 +260,6 @@ class _Upgrade:
             plaintext, _ = opener.read(message, 0, len(message))
             if plaintext is not None:
                 agreed = negotiation.receive(plaintext)
-
-
-def _reader_of(transport: asyncio.Transport) -> ByteReader:
-    """The reader that has listened since the connection was made, or a new one.
-
-    Go writes its first bytes as soon as it is connected: they may be here before whoever waited for the connection.
-    """
-    reader = transport.get_protocol()
-    if not isinstance(reader, ByteReader):
-        reader = ByteReader(transport)
-        transport.set_protocol(reader)
-    return reader
 
 
 class _Dialling(_Upgrade):

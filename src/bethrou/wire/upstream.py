@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -241,8 +240,7 @@ class _HttpConnect:
         return b""
 
     def _why(self, status: int, reason: bytes) -> str:
-        # tinyproxy says 401 where others say 407
-        if status in (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAUTHORIZED):
+        if status in (407, 401):  # tinyproxy says 401 of a wrong password
             if self._user is None:
                 return f"it wants a user and a password, and none is configured ({status})"
             return f"it does not accept this user and password ({status})"
