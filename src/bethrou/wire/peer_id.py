@@ -16,6 +16,11 @@ _IDENTITY_ED25519 = b"\x00\x24" + ED25519_PREFIX
 _CIDV1_LIBP2P_KEY = b"\x01\x72"
 
 
+_IDENTITY = 0x00
+_SHA2_256 = (0x12, 32)
+"""Codes of multihashes, spec: libp2p/specs peer-ids/peer-ids.md, Peer IDs."""
+
+
 class PeerId:
     """The name of a peer: immutable, hashable, equal by its bytes."""
 
@@ -35,10 +40,13 @@ class PeerId:
             return cls(raw)
         if len(raw) > MAX_RAW:
             raise DecodeError(f"peer ID is longer than {MAX_RAW} bytes")
-        _, position = varint.decode(raw)
+        code, position = varint.decode(raw)
         length, position = varint.decode(raw, position)
         if len(raw) - position != length:
             raise DecodeError(f"peer ID says {length} bytes but has {len(raw) - position}")
+        # others have no text form that could be read again; rust refuses them, too
+        if code != _IDENTITY and (code, length) != _SHA2_256:
+            raise DecodeError(f"peer ID is a multihash of the unknown kind {code:#x} with {length} bytes")
         return cls(raw)
 
     @classmethod
