@@ -110,29 +110,66 @@ def test_without_a_client(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (NOTHING_RUNS, "")
 
 
-def test_bash_completes(tmp_path: Path) -> None:
+TYPED = {
+    "bethrou st": ["status"],
+    "bethrou status --ch": ["--check"],
+    "bethrou --dir x node st": ["start"],
+    "bethrou node start --key file --no-ex": ["--no-exit"],
+    "bethrou-client con": ["connect"],
+}
+"""What is typed, and what the key then offers."""
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_bash_completes(tmp_path: Path, line: str) -> None:
     (bash,) = needs("bash")
     (tmp_path / "completion").write_text(bethrou(tmp_path, "completion", "bash").stdout)
-    programs_of_ours = Path(sys.executable).parent
+    words = line.split()
     script = f"""
-PATH={programs_of_ours}:$PATH
-complete() {{ :; }}; compopt() {{ :; }}
-source completion
-COMP_WORDS=(bethrou status --ch); COMP_CWORD=2
-_bethrou_completion bethrou
+source ./completion
+COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}
+_{words[0].replace("-", "_")}
 echo "${{COMPREPLY[@]}}"
-COMPREPLY=(); COMP_WORDS=(bethrou-node st); COMP_CWORD=1
-_bethrou_node_completion bethrou-node
-echo "${{COMPREPLY[@]}}"
+complete -p {words[0]}
 """
     done = subprocess.run([bash, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["--check", "start"], done.stderr
+    offered, registered = done.stdout.splitlines()
+    assert offered.split() == TYPED[line]
+    assert registered.endswith(words[0])
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_other_shells_scripts_name_each_program(tmp_path: Path, shell: str) -> None:
-    script = bethrou(tmp_path, "completion", shell).stdout
-    for name in ("_BETHROU_COMPLETE", "_BETHROU_NODE_COMPLETE", "_BETHROU_CLIENT_COMPLETE"):
-        assert f"{name}=complete_{shell}" in script
+@pytest.mark.parametrize("line", TYPED)
+def test_fish_completes(tmp_path: Path, line: str) -> None:
+    (fish,) = needs("fish")
+    (tmp_path / "completion").write_text(bethrou(tmp_path, "completion", "fish").stdout)
+    script = f"source ./completion; complete -C '{line}'"
+    done = subprocess.run(
+        [fish, "--no-config", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [offer.split("\t")[0] for offer in done.stdout.splitlines()] == TYPED[line], done.stderr
+
+
+def test_zsh_takes_the_script(tmp_path: Path) -> None:
+    (zsh,) = needs("zsh")
+    (tmp_path / "completion").write_text(bethrou(tmp_path, "completion", "zsh").stdout)
+    script = "source ./completion; print -r -- ${_comps[bethrou]} ${_comps[bethrou-node]}"
+    done = subprocess.run(
+        [zsh, "-f", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "ZDOTDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("_bash_complete") == 2
+
+
+def test_other_shells_are_refused(tmp_path: Path) -> None:
     refused = bethrou(tmp_path, "completion", "cmd")
     assert (refused.returncode, refused.stderr) == (2, "bethrou: SHELL must be one of bash, zsh, fish\n")

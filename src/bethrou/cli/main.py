@@ -98,7 +98,8 @@ def completion(
     """Print what the shell needs to complete commands and options: source <(bethrou completion bash)."""
     from bethrou.cli.completion import completion_script
 
-    print(completion_script(shell))
+    programs = {"bethrou": app, "bethrou-node": node.app, "bethrou-client": client.app}
+    print(completion_script(shell, programs))
 
 
 @keys.command("new")
