@@ -140,7 +140,6 @@ def _use(address: Multiaddr) -> None:
     assert address.without_peer().peer_id is None or address.is_circuit or len(address.parts) == 1
     assert address.host is None or address.host
     assert address.tcp_port is None or 0 <= address.tcp_port < 65536
-    assert address.relay is None or not address.relay.is_circuit
 
 
 def fuzz_identify(data: bytes) -> None:
