@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from bethrou.cli.members import Where, add_member, list_members, name_member, re
 from bethrou.config import load_client_config, load_node_config
 from bethrou.errors import DialError, UserError
 from bethrou.wire.peer_id import PeerId
+from cli.commands import argv
 from live.processes import Program
 
 TABLET = "12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
@@ -136,6 +140,7 @@ def test_links_that_are_no_good_get_nobody_in(operator: Operator, tmp_path: Path
     assert "cannot be read" in operator.cannot_join(str(tmp_path / "nowhere"), "a")
     assert not (tmp_path / "a").exists()
     operator.join(link, "a")
+    assert "history" in operator.warned
     load_client_config(tmp_path / "a" / "client.yaml")
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").iterdir()} == {0o600}
     # used, by anybody else and by the same device
@@ -256,3 +261,27 @@ def test_an_invite_has_the_addresses_that_it_is_given(operator: Operator) -> Non
     first, *_ = Invite.open(link).addresses
     assert isinstance(first.peer_id, PeerId)
     assert str(first.without_peer()) == "/dns4/exit.example/tcp/4000"
+
+
+def test_a_link_is_pasted_at_a_terminal(operator: Operator, tmp_path: Path) -> None:
+    operator.init()
+    operator.start()
+    link = operator.invite()
+    shown, typed = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            argv("bethrou", "join", "-", "pasted"),
+            cwd=tmp_path,
+            stdin=typed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.write(shown, f"{link}\n".encode())
+        out, err = process.communicate(timeout=60)
+    finally:
+        os.close(shown)
+        os.close(typed)
+    assert (process.returncode, err) == (0, "Paste the link, and press Enter:\n")
+    assert "Joined the network home" in out
+    assert link not in out

@@ -11,7 +11,10 @@ from bethrou.discovery import member_gate
 from bethrou.discovery.member_book import MemberBook
 from bethrou.errors import BethrouError, DialError
 from bethrou.events import InviteRefused, MemberCutOff, MemberJoined, TurnedAway
+from bethrou.net.link import Link
 from bethrou.net.negotiation import propose
+from bethrou.net.reader import ByteReader
+from bethrou.net.stream import YamuxStream
 from bethrou.wire.grant import seal_redemption
 from bethrou.wire.join_message import JoinRequest, Refusal
 from bethrou.wire.member_exchange import PROTOCOL, Header, Kind, Standing, encode_item
@@ -21,7 +24,7 @@ from live.waiting import until
 from net.hosts import PIPE
 from net.hosts import Member as Host
 
-from .membership_network import EXIT, can_open, closed, operated_network
+from .membership_network import EXIT, Device, Network, can_open, closed, operated_network
 
 
 def refusal(answer: bytes | tuple[Refusal, str]) -> Refusal:
@@ -156,6 +159,13 @@ async def test_a_removed_device_is_cut_off_everywhere_and_does_not_come_back(tmp
         assert "removed" in await closed(link)
         assert laptop.heard.of(TurnedAway)[0].standing == "removed"
         assert refusal(await laptop.redeems(one)) is Refusal.REMOVED
+        with pytest.raises(DialError, match="this device was removed from the network"):
+            await forgetful(network, laptop).meets(two)
+
+
+def forgetful(network: Network, device: Device) -> Device:
+    """The same device, with nothing of what it knew."""
+    return network.device(device.name)
 
 
 async def test_a_stranger_with_the_network_key_may_only_join(
@@ -244,6 +254,28 @@ async def test_forged_lists_cost_the_link_and_change_nothing(tmp_path: Path) -> 
         negotiation.stream.write(encode_item(Kind.LIST, forged) + b"\x00")
         assert await closed(link)
         assert one.book.list == real
+
+
+async def test_a_dial_that_is_given_up_leaves_no_link(tmp_path: Path) -> None:
+    async with operated_network(tmp_path) as network:
+        laptop, silent = network.device("laptop"), Host("silent", KEY)
+        asked = asyncio.Event()
+
+        def never_answers(_link: Link, stream: YamuxStream, surplus: bytes) -> None:
+            stream.set_protocol(ByteReader(stream, surplus))
+            asked.set()
+
+        silent.handle(PROTOCOL, never_answers)
+        try:
+            await network.know(network.list(), laptop)
+            dial = asyncio.ensure_future(laptop.meets(silent))
+            await asked.wait()
+            dial.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await dial
+            await until(lambda: not laptop.links)
+        finally:
+            await silent.close()
 
 
 async def test_garbage_as_a_request_to_join_is_answered_or_reset(tmp_path: Path) -> None:

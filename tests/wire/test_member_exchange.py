@@ -79,7 +79,7 @@ def test_the_digest_does_not_depend_on_an_order() -> None:
         encode_prefixed({"serial": 1, "admission": "not base64!"}),
         encode_prefixed({"serial": 1, "admission": 5}),
         HEADER.encode() + varint.encode(1 << 40),
-        HEADER.encode() + b"\x02\x07x",
+        HEADER.encode() + b"\x02\x07x" * 3,
         HEADER.encode() + encode_item(Kind.LIST, LIST) * 2,
         HEADER.encode() + encode_item(Kind.ADMISSION, ADMISSION) * 3,
         HEADER.encode() + varint.encode(4098) + b"\x02" + bytes(4097),
@@ -88,6 +88,11 @@ def test_the_digest_does_not_depend_on_an_order() -> None:
 def test_what_breaks_the_rules_is_refused(wrong: bytes) -> None:
     with pytest.raises(DecodeError):
         read([wrong], MessageReader(admissions=2))
+
+
+def test_what_a_later_version_tells_is_passed_over() -> None:
+    side = HEADER.encode() + b"\x02\x07x" + encode_item(Kind.LIST, LIST) + b"\x02\x08y" + END
+    assert read([side]) == [HEADER, (Kind.LIST, LIST), b""]
 
 
 def test_too_long_an_item_is_not_sent() -> None:

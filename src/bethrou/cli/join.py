@@ -78,13 +78,28 @@ def join(source: str, directory: str, listen: str | None) -> None:
         joined = run_visit(lambda: _visit(invite, identity))
         _write_config(place, invite, joined, where)
     say(_what_next(place, invite, joined, directory, where))
+    if _is_link(source):
+        _tell(
+            "The link may stand in your shell's history. It is used up, but it holds the network key: delete it there."
+        )
+
+
+def _is_link(source: str) -> bool:
+    return source.lower().startswith(SCHEME.partition("join")[0])
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def read_link(source: str) -> str:
     """The text of a link from where the user has it. Raises UserErrors."""
-    if source.lower().startswith(SCHEME.partition("join")[0]):
+    if _is_link(source):
         return source
     try:
+        if source == "-" and sys.stdin.isatty():
+            _tell("Paste the link, and press Enter:")
+            return sys.stdin.readline(MAX_LINK + 1)
         if source == "-":
             return sys.stdin.read(MAX_LINK + 1)
         with Path(source).open(encoding="utf-8", errors="replace") as file:

@@ -37,6 +37,8 @@ MAX_CONVERSATIONS = 32
 RATE, BURST = 10.0, 50
 """Invites a second that are looked at, in the long run and at once: two signatures each, for whoever has the key."""
 
+_UNWRITTEN = "this node cannot write down that the invite is used"
+
 
 class _Refused(Exception):
     def __init__(self, refusal: Refusal, message: str) -> None:
@@ -118,6 +120,7 @@ class JoinService:
         holder = self._book.holder(grant.key)
         known = self._book.admissions.get(grant.key)
         if known is not None and holder == peer:
+            await self._write_down()
             return known[1]
         envelope = Admission.seal(self._identity, request.grant, request.redemption, int(self._time()))
         if holder == peer:
@@ -125,10 +128,17 @@ class JoinService:
         try:
             await self._membership.admit(Admission.open(envelope, self._book.operator), envelope)
         except OSError:
-            raise _Refused(Refusal.UNABLE, "this node cannot write down that the invite is used") from None
+            raise _Refused(Refusal.UNABLE, _UNWRITTEN) from None
         if self._book.holder(grant.key) != peer:
             raise _Refused(Refusal.UNABLE, "this node is no node of the network, or has no room for more")
         return envelope
+
+    async def _write_down(self) -> None:
+        """Have on disk what was admitted by another conversation, which may not have got so far."""
+        try:
+            await self._membership.store()
+        except OSError:
+            raise _Refused(Refusal.UNABLE, _UNWRITTEN) from None
 
     def _check(self, peer: PeerId, grant: Grant) -> None:
         if grant.network != self._book.network:

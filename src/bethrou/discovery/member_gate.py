@@ -112,6 +112,8 @@ class MemberGate:
                 await self._sync.exchange(link)
                 await self._host.ask_again(link)
             except (BethrouError, TimeoutError) as error:
+                if link.closed.done():  # it turned us away, and that is what is to be said
+                    raise DialError(f"{peer.short}: {link.closed.result()}") from None
                 if self.required:
                     link.close("could not show that it is a node of this network")
                     raise DialError(f"{peer.short} cannot show that it is a node: {error}") from None

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from bethrou.discovery.membership import Membership
-from bethrou.errors import BethrouError, DecodeError
+from bethrou.errors import BethrouError, DecodeError, LinkLost
 from bethrou.events import Emit, TurnedAway
 from bethrou.net.host import Host
 from bethrou.net.link import Link
@@ -242,7 +242,7 @@ class _Conversation:
     async def _more(self) -> None:
         data = await self._reader.read_some()
         if not data:
-            raise DecodeError("the peer ended in the middle of the member list")
+            raise LinkLost("the peer ended in the middle of the member list")
         self._messages.receive(data)
 
 

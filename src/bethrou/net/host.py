@@ -254,8 +254,17 @@ class Host:
             addresses, lambda address: self._dial_address(peer, address), lambda link: link.close()
         )
         if self.access is not None:
-            await self.access.check_dialled(link)
+            await self._check_dialled(link, self.access)
         return link
+
+    async def _check_dialled(self, link: Link, access: Access) -> None:
+        good = False
+        try:
+            await access.check_dialled(link)
+            good = True
+        finally:
+            if not good:
+                link.close()
 
     async def statement_of(self, link: Link) -> Identify | None:
         """Wait for what the peer says of itself (identify or push); None when it would not say."""

@@ -125,22 +125,28 @@ class MessageReader:
         return None if body is None else Header.decode(body)
 
     def item(self) -> tuple[Kind, bytes] | bytes | None:
-        """Return the next message as an item, b"" at the end; None while it is not complete. Raises DecodeError."""
-        body = self._message(MAX_LIST + 1)
-        if not body:
-            return body
-        kind = next((kind for kind in Kind if kind.value == body[0]), None)
-        if kind is None or len(body) - 1 > kind.limit:
-            raise DecodeError("a message of the member list is of an unknown kind or too long")
+        """Return the next message as an item, b"" at the end; None while it is not complete. Raises DecodeError.
+
+        Kinds of a later version are passed over; they count as admissions.
+        """
+        while body := self._message(MAX_LIST + 1):
+            kind = next((kind for kind in Kind if kind.value == body[0]), None)
+            if kind is not None and len(body) - 1 > kind.limit:
+                raise DecodeError("a message of the member list is too long")
+            self._count(kind)
+            if kind is not None:
+                return kind, body[1:]
+        return body
+
+    def _count(self, kind: Kind | None) -> None:
         if kind is Kind.LIST:
             if not self._list_due:
                 raise DecodeError("a second member list came")
             self._list_due = False
-        else:
-            self.admissions_left -= 1
-            if self.admissions_left < 0:
-                raise DecodeError("more admissions came than are allowed")
-        return kind, body[1:]
+            return
+        self.admissions_left -= 1
+        if self.admissions_left < 0:
+            raise DecodeError("more admissions came than are allowed")
 
     def _message(self, limit: int) -> bytes | None:
         try:
