@@ -54,6 +54,9 @@ class ExitSnapshot:
     sent: int = 0
     """Bytes on the link in use, both counted from its beginning."""
     received: int = 0
+    no_direct_way: str = ""
+    """While it is reached through a relay: why its own addresses led to nothing when they were last dialled, each with
+    its reason; "": there was no such dial yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,17 @@ class ReachabilitySnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """Where an exit lets its members go, beside what is so by default."""
+
+    allow: tuple[str, ...]
+    """Its rules, as they are written."""
+    deny: tuple[str, ...]
+    is_exit: bool = True
+    """Whether any traffic leaves the network there."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusSnapshot:
     """All of it."""
 
@@ -282,6 +296,8 @@ class StatusSnapshot:
     """The file of its own private key; most clients have none."""
     pid: int = 0
     """Number of its process; 0: it does not say."""
+    policy: PolicySnapshot | None = None
+    """A node's; clients have none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bethrou.cli.doctor import on_discovery, on_exits, on_reach, on_setup
+from bethrou.cli.doctor import on_discovery, on_exits, on_policy, on_reach, on_setup
 from bethrou.cli.doctor.checks import CHECKS, examine
 from bethrou.cli.doctor.facts import Facts, FileFact, PortFact, RedisFact
 from bethrou.cli.doctor.finding import Finding, Level, ok, problem, warning
@@ -36,11 +36,12 @@ RUNNING = replace(STATUS, exits=(BERLIN,), pid=77, sources=())
 RUNNING_NODE = replace(RUNNING, role="node", exits=(), listening=("/ip4/0.0.0.0/tcp/4000",))
 PUNCHED = replace(REACHABILITY, punchable=(HERE,))
 
+NODES = {"nodes": [{"addrs": [f"/ip4/192.0.2.7/tcp/4000/p2p/{PEER}"]}]}
 CLIENT = Facts(
     role="client",
     user=1000,
     config_path="client.yaml",
-    config=client_config({"nodes": [{"addrs": [f"/ip4/192.0.2.7/tcp/4000/p2p/{PEER}"]}]}),
+    config=client_config(NODES),
     status=RUNNING,
     reach=REACHABILITY,
 )
@@ -77,6 +78,9 @@ def test_whether_it_runs() -> None:
         Level.WARNING,
         "start it with `bethrou-client connect`, then ask again",
     )
+    former = only(on_setup.running, replace(CLIENT, status=replace(RUNNING, version="0.0.9")))
+    assert former.text == "this client runs as version 0.0.9; installed is 0.1.0"
+    assert former.fix == "restart the client"
     draining = replace(CLIENT, status=replace(RUNNING, draining=True))
     assert only(on_setup.running, draining).level is Level.WARNING
 
@@ -244,6 +248,55 @@ def test_why_an_exit_is_reached_by_a_circuit(reach: ReachabilitySnapshot | None,
     )
 
 
+def test_why_its_own_addresses_led_to_nothing() -> None:
+    tried = "/ip4/198.51.100.7/tcp/4000: Connection refused"
+    exit_ = replace(BY_CIRCUIT, no_direct_way=tried)
+    for reach, addresses in (
+        (replace(PUNCHED, ways=(SAYS_WHERE,)), ()),
+        (PUNCHED, ("/ip4/192.0.2.7/tcp/4000", "/ip4/5.5.0.7/tcp/4000")),
+    ):
+        finding = only(on_exits.exits, with_exits(replace(exit_, addresses=addresses), reach=reach))
+        assert finding.text == f"berlin: by circuit, 12 ms; no direct way: {tried}"
+    # what is private elsewhere is nobody's fault
+    elsewhere = replace(exit_, addresses=("/ip4/10.0.0.2/tcp/4000",))
+    assert (
+        NONE_LISTED
+        in only(on_exits.exits, with_exits(elsewhere, reach=replace(PUNCHED, punching=False))).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [
+        ("most likely the two sides hold different network keys", "bethrou key show network.key"),
+        (f"/ip4/192.0.2.7/tcp/1: {OTHER} answered instead of {PEER}", "write the peer ID that it prints"),
+        (f"dialled {PEER}, but {OTHER} answered", "write the peer ID that it prints"),
+        ("this device was removed from the network: ask", "ask the operator for an invite"),
+        ("/dns4/x.example/tcp/1: no such host", "correct the name"),
+        ("/ip4/192.0.2.7/tcp/1: Connection refused", "start it there"),
+        ("/ip4/192.0.2.7/tcp/1: no answer within 5 s", "open its port in the firewall"),
+        ("it is dialled for the first time", "see that it runs"),
+    ],
+)
+def test_what_to_do_about_an_exit_that_is_away(reason: str, fix: str) -> None:
+    down = replace(BERLIN, state="down", path="", reason=reason)
+    (_, finding) = on_exits.exits(with_exits(down))
+    assert fix in finding.fix
+
+
+def test_exits_of_other_versions() -> None:
+    older, same, newer = (
+        replace(BERLIN, agent=f"bethrou-py/{each}") for each in ("0.0.9", "0.1", "0.10.0rc1")
+    )
+    assert level_and_text(on_exits.versions, with_exits(older, same, newer)) == [
+        ("warning", "berlin: bethrou-py/0.0.9, proxy 1.1.0: older than this client (0.1.0)"),
+        ("ok", "berlin: bethrou-py/0.1, proxy 1.1.0"),
+        ("warning", "berlin: bethrou-py/0.10.0rc1, proxy 1.1.0: newer than this client (0.1.0)"),
+    ]
+    strange = replace(BERLIN, agent="bethrou-py/" + "9" * 5000)
+    assert only(on_exits.versions, with_exits(strange)).level is Level.WARNING
+
+
 def test_versions() -> None:
     go = replace(BERLIN, id=OTHER, name="", agent="go-libp2p/0.42", protocols=("/bethrou/proxy/1.0.0",))
     relay = replace(go, agent="", protocols=("/ipfs/id/1.0.0",))
@@ -251,7 +304,11 @@ def test_versions() -> None:
     away = replace(BERLIN, path="")
     assert level_and_text(on_exits.versions, with_exits(BERLIN, go, BERLIN, relay, silent, away)) == [
         ("ok", "2 exits: bethrou-py/0.1.0, proxy 1.1.0"),
-        ("ok", "..KdSAEgdU: go-libp2p/0.42, proxy 1.0.0"),
+        (
+            "ok",
+            "..KdSAEgdU: go-libp2p/0.42, proxy 1.0.0; "
+            "no reasons for failures, and who ends sending first waits (half_close_wait)",
+        ),
         (
             "warning",
             "..KdSAEgdU: a program that does not say what it is, which offers no proxy protocol that we know",
@@ -504,7 +561,7 @@ def test_facts_that_are_missing_are_no_findings() -> None:
 def test_every_check_is_called_and_documented() -> None:
     of_modules = {
         function
-        for module in (on_discovery, on_exits, on_reach, on_setup)
+        for module in (on_discovery, on_exits, on_policy, on_reach, on_setup)
         for name, function in vars(module).items()
         if not name.startswith("_") and callable(function) and function.__module__ == module.__name__
     }
@@ -513,6 +570,7 @@ def test_every_check_is_called_and_documented() -> None:
     facts = (
         replace(
             CLIENT,
+            config=client_config({**NODES, "rules": [{"use": "any"}]}),
             files=(KEY,),
             ports=(PortFact(PORT, True),),
             redis=RedisFact("Redis"),
@@ -521,7 +579,7 @@ def test_every_check_is_called_and_documented() -> None:
         ),
         replace(
             NODE,
-            config=node_config({}),
+            config=node_config({"deny": ["198.51.100.0/24"]}),
             status=replace(RUNNING_NODE, relaying=RelayingSnapshot(0, 0, 0, 1, 1, 1, 0, 0, 0, 0)),
         ),
     )

@@ -7,7 +7,16 @@ from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bethrou.events import DialFailed, ExitChanged, LinkClosed, LinkOpened, RequestEnded, StrangerRefused
+from bethrou.events import (
+    DialFailed,
+    ExitChanged,
+    HolePunched,
+    HolePunchFailed,
+    LinkClosed,
+    LinkOpened,
+    RequestEnded,
+    StrangerRefused,
+)
 from bethrou.ops.metrics import MAX_EXITS, SECONDS, ProgramMetrics
 from bethrou.snapshots import MemberSnapshot, StatusSnapshot
 from ops.controlled import EXIT, STATUS
@@ -91,6 +100,18 @@ def test_a_clients_exits_and_links() -> None:
     assert found['bethrou_link_bytes_total{direction="received",exit="berlin"}'] == 9
     assert found['bethrou_links{path="direct"}'] == 0
     assert found["bethrou_links_closed_total"] == 1
+
+
+def test_holes_that_were_punched() -> None:
+    metrics, _ = of(STATUS)
+    assert series(metrics)['bethrou_hole_punches_total{result="failed"}'] == 0
+    metrics.note(HolePunched(EXIT.id, "/ip4/203.0.113.9/tcp/1", 1, 0.2))
+    for _ in range(2):
+        metrics.note(HolePunchFailed(EXIT.id, "/ip4/203.0.113.9/tcp/1", 3, "no connection came about", 9.0))
+    found = series(metrics)
+    assert found['bethrou_hole_punches_total{result="opened"}'] == 1
+    assert found['bethrou_hole_punches_total{result="failed"}'] == 2
+    assert "203.0.113.9" not in metrics.text()
 
 
 def test_a_nodes_members_have_no_series_of_their_own() -> None:

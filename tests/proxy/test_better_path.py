@@ -99,11 +99,14 @@ async def test_a_direct_link_that_comes_while_addresses_are_tried_is_not_overloo
             circuit = await client.dial(exit_.peer_id, exit_.circuit_addresses)
             nowhere = Multiaddr.tcp(deaf.host, deaf.port)
             known = iter([[], *[[nowhere]] * 9])  # that one is new
-            found = asyncio.create_task(better_link(client, circuit, lambda: next(known), random.Random(1)))
+            failures: list[str] = []
+            way = better_link(client, circuit, lambda: next(known), random.Random(1), failures.append)
+            found = asyncio.create_task(way)
             await until(lambda: client._dials)
             other = await client.dial(exit_.peer_id, [exit_.address])
             async with asyncio.timeout(20):
                 assert await found is other
+            assert failures == [f"{nowhere}: no answer within 0 s"]
         finally:
             for host in (client, exit_, relay):
                 await host.close()

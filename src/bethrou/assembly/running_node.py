@@ -35,7 +35,7 @@ from bethrou.proxy.exit_state import PROTOCOL as STATE_PROTOCOL
 from bethrou.proxy.exit_state import StateService
 from bethrou.proxy.policy import Policy
 from bethrou.proxy.resolver import open_resolver
-from bethrou.snapshots import RelayingSnapshot
+from bethrou.snapshots import PolicySnapshot, RelayingSnapshot
 from bethrou.wire.keys import Identity
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
@@ -162,6 +162,12 @@ class RunningNode:
     def relaying(self) -> RelayingSnapshot | None:
         """What it relays; None: it is no relay."""
         return self._relay.snapshot() if self._relay is not None else None
+
+    @property
+    def policy(self) -> PolicySnapshot:
+        """Where members may go."""
+        allow, deny = (tuple(map(str, some)) for some in (self._policy.allow, self._policy.deny))
+        return PolicySnapshot(allow, deny, is_exit=self._exit is not None)
 
     @property
     def _services(self) -> list[ExitNode | RelayService]:

@@ -90,6 +90,7 @@ class ControlOfNode:
             pid=os.getpid(),
             key=self._files.key,
             identity=self._files.identity,
+            policy=node.policy,
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:

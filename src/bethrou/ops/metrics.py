@@ -18,6 +18,8 @@ from bethrou.events import (
     DialFailed,
     Event,
     ExitChanged,
+    HolePunched,
+    HolePunchFailed,
     LinkClosed,
     LinkOpened,
     RequestEnded,
@@ -31,6 +33,7 @@ MAX_EXITS = 64
 """Exits that have series of their own; the rest is one called `other`."""
 
 OTHER, DIRECT, NOBODY = "other", "direct", ""
+OPENED, FAILED = "opened", "failed"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histograms' buckets."""
 
@@ -82,6 +85,14 @@ class ProgramMetrics:
         self._circuits = Counter(
             "bethrou_circuits_ended", "Circuits relayed, by end.", ("end",), registry=registry
         )
+        self._holes = Counter(
+            "bethrou_hole_punches",
+            "Attempts at a direct link in the place of a circuit, by result.",
+            ("result",),
+            registry=registry,
+        )
+        for result in (OPENED, FAILED):
+            self._holes.labels(result)  # from the start: a rate needs to see it become 1
         ProcessCollector(registry=registry)
         registry.register(self)
 
@@ -105,6 +116,10 @@ class ProgramMetrics:
                 self._strangers.labels(event.service).inc()
             case CircuitEnded():
                 self._circuits.labels("limit" if event.reason else "peace").inc()
+            case HolePunched():
+                self._holes.labels(OPENED).inc()
+            case HolePunchFailed():
+                self._holes.labels(FAILED).inc()
             case _:
                 pass
 

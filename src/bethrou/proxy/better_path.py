@@ -23,11 +23,16 @@ LOOK = 5.0
 
 
 async def better_link(
-    host: Host, link: Link, known: Callable[[], Sequence[Multiaddr]], rng: random.Random
+    host: Host,
+    link: Link,
+    known: Callable[[], Sequence[Multiaddr]],
+    rng: random.Random,
+    failed: Callable[[str], None],
 ) -> Link:
     """Return a link to the same peer that needs no relay, as soon as there is one, whoever has made it.
 
     `known` says where the peer may be. What it says itself on `link` is tried, too, at once: nobody has yet.
+    `failed` is told why an attempt led to nothing, for people: each address with its reason.
     """
     arrived = asyncio.Event()
 
@@ -45,8 +50,10 @@ async def better_link(
             addresses = [address for address in _ways(known(), link) if address not in tried]
             tried.clear()
             if addresses:
-                with contextlib.suppress(DialError):
+                try:
                     return await host.dial(link.peer_id, addresses)
+                except DialError as error:
+                    failed(str(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY * rng.uniform(0.8, 1.2)):
                     await arrived.wait()

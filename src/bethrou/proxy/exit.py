@@ -52,6 +52,7 @@ class Exit:
         "kept_until",
         "link",
         "load",
+        "no_direct_way",
         "peer",
         "said",
         "streams",
@@ -79,6 +80,8 @@ class Exit:
         """When the last dial failed, or the last link was lost."""
         self.kept_until = 0.0
         """Until when it is not given up for a better one: somebody asked for it, or it is being measured."""
+        self.no_direct_way = ""
+        """While it is reached through a relay: what came of the last dial of its own addresses; "": nothing yet."""
         self.forgotten = False
         """Whether no source knows it any more: it is used as long as its link lasts."""
 
@@ -109,6 +112,10 @@ class Exit:
         """The exit says this of itself from now on; None: nothing."""
         self.said = said
         self.load = None if said is None else LoadSnapshot(said.streams, said.cpu, said.limit)
+
+    def dialled_in_vain(self, reason: str) -> None:
+        """It is reached through a relay, and none of its own addresses led to it."""
+        self.no_direct_way = reason
 
     def candidate(self, now: float) -> Candidate:
         """What a strategy has to know of it."""
@@ -149,6 +156,7 @@ class Exit:
             received=link.bytes_received if link is not None else 0,
             protocols=self.statement.protocols if self.statement is not None else (),
             security=link.security if link is not None else "",
+            no_direct_way=self.no_direct_way,
         )
 
     def _reason(self, tried: bool) -> str:

@@ -369,7 +369,9 @@ class Pool:
             if link.path != CIRCUIT:
                 await asyncio.shield(link.closed)
                 return None
-            way = better_link(self._host, link, lambda: exit_.address.addresses, self._rng)
+            way = better_link(
+                self._host, link, lambda: exit_.address.addresses, self._rng, exit_.dialled_in_vain
+            )
             searching = self._tasks.start(way, f"direct way to {exit_.peer.short}")
             helpers.append(searching)
             await asyncio.wait([link.closed, searching], return_when=asyncio.FIRST_COMPLETED)
@@ -378,6 +380,7 @@ class Pool:
         finally:
             for helper in helpers:
                 helper.cancel()
+            exit_.no_direct_way = ""
             if better is not None:
                 link.on_round_trip = None
                 self._tasks.start(retire(link), f"former link to {exit_.peer.short}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from bethrou.cli.doctor import on_discovery, on_exits, on_reach, on_setup
+from bethrou.cli.doctor import on_discovery, on_exits, on_policy, on_reach, on_setup
 from bethrou.cli.doctor.facts import Facts
 from bethrou.cli.doctor.finding import Finding
 
@@ -18,6 +18,8 @@ CHECKS: Sequence[Check] = (
     on_exits.exits,
     on_exits.versions,
     on_exits.names,
+    on_policy.rules,
+    on_policy.policy,
     on_reach.addresses,
     on_reach.nat,
     on_reach.punching,

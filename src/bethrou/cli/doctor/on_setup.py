@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from bethrou import __version__
 from bethrou.cli.doctor.facts import CLIENT, Facts, FileFact, PortFact
 from bethrou.cli.doctor.finding import Finding, ok, problem, warning
 from bethrou.quantities import duration
@@ -32,6 +33,9 @@ def running(facts: Facts) -> Iterator[Finding]:
     elif status.draining:
         fix = f"start another one with {STARTS[facts.role]}, or wait until this one has ended and start it again"
         yield warning("running", f"this {facts.role} is stopping and takes nothing new", fix)
+    elif status.version != __version__:
+        text = f"this {facts.role} runs as version {status.version}; installed is {__version__}"
+        yield warning("running", text, f"restart the {facts.role}")
     else:
         yield ok("running", f"version {status.version}, up {duration(status.uptime)}")
 
