@@ -24,13 +24,14 @@ from live.waiting import PATIENCE
 Line = dict[str, Any]
 
 _BUILD = Path(__file__).with_name("build")
-_MISSING = 3
+MISSING = 3
+"""Status of a build that is impossible here, or that takes too long to be done now."""
 TOOLS = {"go-v0.42": "go", "go-newest": "go", "js": "node", "rust": "rust"}
 """What each peer needs, as BETHROU_REQUIRE names it."""
 
 
 @functools.cache
-def _built(name: str) -> tuple[int, str]:
+def built(name: str) -> tuple[int, str]:
     """Status of the build, and the runnable or what went wrong. Rust's takes minutes, so that is done beforehand."""
     options = ["--cached"] if name == "rust" else []
     done = subprocess.run(
@@ -45,8 +46,8 @@ def runnable(name: str) -> str:
     """The peer's program, built if need be. Skips the test where that is impossible."""
     if name == "js":
         needs("node")  # to run it, also when it was built already
-    status, text = _built(name)
-    if status == _MISSING:
+    status, text = built(name)
+    if status == MISSING:
         missing(TOOLS[name], text)
     assert status == 0, text
     return text

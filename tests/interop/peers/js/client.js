@@ -69,7 +69,7 @@ const commands = {
 
 /** Sends a request, with early bytes in the same write behind it; returns the stream, its inbox and the exit's answer. */
 async function open ({ connection, proxyID }, address, early, signal) {
-  const stream = await connection.newStream(proxyID, { signal, maxOutboundStreams: 100_000 })
+  const stream = await connection.newStream(proxyID, { signal, maxOutboundStreams: 100_000, runOnLimitedConnection: true })
   const inbox = new Inbox(stream)
   try {
     await send(stream, Buffer.concat([Buffer.from(JSON.stringify({ address }) + '\n'), ...early]), signal)

@@ -71,6 +71,8 @@ const libp2p = await createLibp2p({
   connectionEncrypters: options['early-muxer'] === 'false' ? securities.map(alone) : securities,
   streamMuxers: [yamux({ maxInboundStreams: 100_000, maxOutboundStreams: 100_000 })],
   connectionManager: { inboundConnectionThreshold: 1000 },
+  // its pings wait behind what it sends in bulk: on a busy machine longer than the 5 s after which it drops the connection
+  connectionMonitor: { pingTimeout: { minTimeout: 60_000 } },
   services: {
     identify: identify(),
     push: identifyPush(),

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, dcutr, identify, ping, relay, swarm};
@@ -56,8 +57,9 @@ impl Host {
         let is_exit = options.role == Role::Exit;
         let interval = if is_exit { EXIT_PING_INTERVAL } else { CLIENT_PING_INTERVAL };
         let behaviour = Behaviour {
+            // without a signed record: rust-libp2p would make one of its own kind, at which js gives up identify
             identify: identify::Behaviour::new(
-                identify::Config::new_with_signed_peer_record(String::new(), &options.keypair)
+                identify::Config::new(String::new(), options.keypair.public())
                     .with_agent_version(format!("bethrou-interop-rust/{}", libp2p_version())),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(interval)),
@@ -85,7 +87,7 @@ impl Host {
         let event = self.swarm.select_next_some().await;
         match &event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.remotes.insert(*connection_id, endpoint.get_remote_address().clone());
+                self.remotes.insert(*connection_id, remote_address(endpoint));
                 self.connected.lock().expect("no holder panics").insert(*peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
@@ -118,6 +120,16 @@ impl Host {
             "muxer": "/yamux/1.0.0",
             "limited": false, // rust-libp2p has no such notion
         })
+    }
+}
+
+/// The other side's address; that of who comes by a circuit with the relay in front, as js has it.
+fn remote_address(endpoint: &ConnectedPoint) -> Multiaddr {
+    match endpoint {
+        ConnectedPoint::Listener { local_addr, send_back_addr } if endpoint.is_relayed() => {
+            send_back_addr.iter().fold(local_addr.clone(), Multiaddr::with)
+        }
+        _ => endpoint.get_remote_address().clone(),
     }
 }
 

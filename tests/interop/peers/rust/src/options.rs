@@ -110,7 +110,8 @@ fn read_key(path: &str) -> Result<PreSharedKey, String> {
 }
 
 fn addresses(text: &str) -> Result<Vec<Multiaddr>, String> {
-    text.split(',').map(|each| each.parse().map_err(|error| format!("{each}: {error}"))).collect()
+    let words = text.split(',').filter(|each| !each.is_empty());
+    words.map(|each| each.parse().map_err(|error| format!("{each}: {error}"))).collect()
 }
 
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
