@@ -193,13 +193,24 @@ class Peers:
         asked = ("--discover-address", redis, "--discover-topic", topic)
         return await self._start(name, "client", *asked, *options, key_file=None)
 
-    async def client(self, name: str, address: str, *options: str, key_file: Path | None = None) -> Peer:
+    async def client(
+        self,
+        name: str,
+        address: str,
+        *options: str,
+        key_file: Path | None = None,
+        within: Namespace | None = None,
+    ) -> Peer:
         """A peer that dials `address`; its first event says whether it got through."""
-        return await self._start(name, "client", "--dial", address, *options, key_file=key_file)
+        return await self._start(
+            name, "client", "--dial", address, *options, key_file=key_file, within=within
+        )
 
-    async def connected_client(self, name: str, address: str, *options: str) -> Peer:
+    async def connected_client(
+        self, name: str, address: str, *options: str, within: Namespace | None = None
+    ) -> Peer:
         """A peer that has dialled `address` and knows who is there."""
-        peer = await self.client(name, address, *options)
+        peer = await self.client(name, address, *options, within=within)
         await peer.event("connected")
         return peer
 

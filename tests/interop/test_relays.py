@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from bethrou.events import CircuitEnded, RelayReserved, RequestEnded
+from bethrou.events import CircuitEnded, LinkClosed, RelayReserved, RequestEnded
 from bethrou.net.link import CIRCUIT
 from bethrou.wire.psk import NetworkKey
-from interop.peers import Peer, Peers, each_go_peer
+from interop.peers import Peer, Peers, each_go_peer, each_peer
 from live.applications import application
 from live.members import Client, Node, running_client, running_node
 from live.payload import MIB, Payload
-from live.targets import Habit, echo, hashes, source, target
+from live.targets import Habit, answers_after_fin, echo, hashes, source, target
 from live.waiting import until
 
 BULK = 20 * MIB
@@ -86,10 +88,34 @@ async def test_our_client_and_our_exit_behind_their_relay(peers: Peers, key: Net
             await bulk_passes(client)
 
 
+async def half_close_passes(client: Client) -> None:
+    """What comes behind our FIN, and because of it."""
+    answer = Payload(MIB, seed=4)
+    async with (
+        target(answers_after_fin(answer)) as far,
+        application(client.proxy, "127.0.0.1", far.port) as app,
+    ):
+        await app.send([b"question"], end=True)
+        assert await app.receive() == (MIB, answer.sha256)
+
+
+async def echoes_until_the_end(peer: Peer) -> None:
+    """20 MiB each way at once; our FIN, then theirs."""
+    async with target(echo) as far:
+        answer = await peer.command(
+            "request",
+            address=far.address,
+            send_random={"bytes": BULK, "seed": "both"},
+            half_close=True,
+            read_until_eof=True,
+        )
+    assert (answer["sent"], answer["received_sha256"]) == (BULK, answer["sent_sha256"]), answer
+
+
 # -- their client ----------------------------------------------------------------------------------------------------
 
 
-@each_go_peer
+@each_peer
 async def test_their_client_and_our_exit_behind_their_relay(peers: Peers, key: NetworkKey, name: str) -> None:
     relay = await peers.exit(name, "--relay", "unlimited")
     async with running_node(key, connect_relay=[relay.address]) as node:
@@ -118,15 +144,7 @@ async def their_client_works(peers: Peers, name: str, relay: str, node: Node) ->
     payload = Payload(BULK, seed=3)
     answer = await fetched(peer, source(payload), BULK)
     assert (answer["received"], answer["received_sha256"]) == (BULK, payload.sha256), answer
-    async with target(echo) as far:
-        answer = await peer.command(
-            "request",
-            address=far.address,
-            send_random={"bytes": 8 * MIB, "seed": "both"},
-            half_close=True,
-            read_until_eof=True,
-        )
-    assert answer["received_sha256"] == answer["sent_sha256"], answer
+    await echoes_until_the_end(peer)
     await node.events.wait(RequestEnded, lambda event: event.peer == peer.id)
 
 
@@ -139,7 +157,36 @@ async def test_their_client_and_their_exit_behind_our_relay(peers: Peers, key: N
         payload = Payload(BULK, seed=3)
         answer = await fetched(peer, source(payload), BULK)
         assert (answer["received"], answer["received_sha256"]) == (BULK, payload.sha256), answer
+        await echoes_until_the_end(peer)
         assert (await peer.command("ping", count=2))["ok"]
+
+
+# -- relays that come and go -----------------------------------------------------------------------------------------
+
+
+@each_peer
+async def test_our_exit_and_our_client_are_back_when_their_relay_is(
+    peers: Peers, key: NetworkKey, name: str
+) -> None:
+    relay = await peers.exit(name, "--relay", "unlimited")
+    async with running_node(key, connect_relay=[relay.address]) as node:
+        addresses = await reserved(node)
+        ours = str(node.app.host.peer_id)
+        async with running_client(key, [[f"{each}/p2p/{ours}" for each in addresses]]) as client:
+            await relay.stop()
+            await client.events.wait(LinkClosed, lambda event: event.peer == ours)
+            listen, _, _ = relay.address.partition("/p2p/")
+            again = await peers.exit(name, "--relay", "unlimited", listen=listen, like=relay)
+            back = time.monotonic()
+            assert again.address == relay.address
+            await until(lambda: len(node.events.of(RelayReserved)) == 2)
+            took = time.monotonic() - back
+            print(f"{name}: reserved again {took:.2f} s after the relay's return")
+            assert took < 5 + 1  # a busy machine
+            await client.connected()
+            assert client.link_to(ours).path == CIRCUIT
+            await bulk_passes(client)
+            await half_close_passes(client)
 
 
 # -- what limits and losses do ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from bethrou.net.link import DIRECT
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.psk import NetworkKey
 from live.applications import application
-from live.members import Client, Node, running_client, running_node
+from live.members import Client, Kind, Node, running_client, running_node
 from live.namespaces import Call, Namespace, Result
 from live.targets import echo, target
 from live.waiting import until
@@ -122,6 +122,18 @@ class ClientInThere:
             return exit_ in exits and exits[exit_].usable
 
         await self._call(until(usable, what=lambda: self._client.events.all))
+
+    async def path(self, exit_: str) -> str:
+        """How requests go to the exit now."""
+
+        async def look() -> str:
+            return self._client.link_to(exit_).path
+
+        return await self._call(look())
+
+    async def told(self, kind: type[Kind]) -> Kind:
+        """The first event of this kind, once it is there."""
+        return await self._call(self._client.events.wait(kind))
 
     async def echoed(self, host: str, port: int) -> None:
         """Send something to an echoing target through the exit, and have it back."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from bethrou.errors import LinkLost, StreamReset
-from bethrou.events import Event, HolePunchFailed
+from bethrou.events import Event, HolePunched, HolePunchFailed
 from bethrou.net import dcutr, punch
 from bethrou.net.dcutr import MAX_ROUNDS, Dcutr
 from bethrou.net.dialer import connect_beside
@@ -372,15 +372,29 @@ async def test_a_peer_that_refuses_is_asked_once(pair: Pair, clock: Clock) -> No
     )
 
 
-@pytest.mark.parametrize("answer", [SYNC, connect([]), connect([Multiaddr.tcp("127.0.0.1", 9)])])
-async def test_a_peer_that_answers_nonsense_is_asked_once(
-    pair: Pair, clock: Clock, answer: HolePunch
+@pytest.mark.parametrize("addresses", [[], [Multiaddr.tcp("127.0.0.1", 9)]])
+async def test_a_peer_that_names_no_useful_address_may_come_all_the_same(
+    pair: Pair, clock: Clock, addresses: list[Multiaddr]
 ) -> None:
+    """js behind NAT names none, and connects to us when SYNC comes."""
+    answering = Answering(pair.a)
+    pair.serve(pair.b)
+    stream, reader = await answering.rounds.get()
+    await hear(reader, Kind.CONNECT)
+    stream.write(length_prefixed(connect(addresses).encode()))
+    await hear(reader, Kind.SYNC)
+    await pair.a.dial(pair.b.peer_id, [pair.b.address])
+    await until(lambda: pair.events)
+    assert isinstance(pair.events[0], HolePunched)
+    assert answering.rounds.empty()
+
+
+async def test_a_peer_that_answers_nonsense_is_asked_once(pair: Pair, clock: Clock) -> None:
     answering = Answering(pair.a)
     service = pair.serve(pair.b)
     stream, reader = await answering.rounds.get()
     await hear(reader, Kind.CONNECT)
-    stream.write(length_prefixed(answer.encode()))
+    stream.write(length_prefixed(SYNC.encode()))
     await clock.forward(1.0)
     assert not len(service._tasks)
     assert answering.rounds.empty()

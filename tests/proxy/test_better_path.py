@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from bethrou.errors import LinkLost
+from bethrou.events import Event, ExitChanged
 from bethrou.net import dialer
 from bethrou.net.link import CIRCUIT, DIRECT
 from bethrou.proxy import better_path
@@ -84,6 +85,34 @@ async def test_a_direct_link_that_somebody_else_made_is_used_at_once() -> None:
         await pool.close()
         for host in (client, exit_, relay):
             await host.close()
+
+
+async def test_a_peer_that_ends_the_circuit_because_there_is_a_direct_link_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """js does, at once: our search is still busy with addresses that swallow everything."""
+    monkeypatch.setattr(dialer, "CONNECT_TIMEOUT", 2.0)
+    relay, client = Relay(), Member("client")
+    exit_ = Hidden(relay.full_address, name="exit")
+    events: list[Event] = []
+    pool = Pool(asyncio.get_running_loop(), client, events.append, random.Random(1))
+    with deaf_listener() as deaf:
+        try:
+            await exit_.reserved()
+            nowhere = Multiaddr.tcp(deaf.host, deaf.port)
+            pool.know([ExitAddress(exit_.peer_id, (nowhere, *exit_.circuit_addresses))])
+            pool.start()
+            known = pool.exits[str(exit_.peer_id)]
+            circuit = await until(lambda: known.link)
+            direct = await client.dial(exit_.peer_id, [exit_.address])
+            exit_.links[client.peer_id][0].close()
+            await until(lambda: not circuit.alive)
+            await until(lambda: known.link is direct)
+            assert [event.new for event in events if isinstance(event, ExitChanged)] == ["healthy"]
+        finally:
+            await pool.close()
+            for host in (client, exit_, relay):
+                await host.close()
 
 
 async def test_a_direct_link_that_comes_while_addresses_are_tried_is_not_overlooked(

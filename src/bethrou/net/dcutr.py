@@ -196,7 +196,7 @@ class Dcutr:
                 return
             theirs, round_trip = await self._agree(circuit)
             attempt.rounds += 1
-            attempt.address = str(theirs[0])
+            attempt.address = str(theirs[0]) if theirs else ""
             await asyncio.sleep(round_trip / 2)  # the time that SYNC takes (spec): A connects when it comes
             try:
                 await punch(self._host, circuit.peer_id, theirs, initiator=False)
@@ -212,6 +212,7 @@ class Dcutr:
                 await negotiation.agreed()
                 started = self._clock()
                 stream.write(_connect(self.own_addresses))
+                # js names nothing where it is behind NAT, and yet connects to us when SYNC comes
                 theirs = await self._read_connect(negotiation.reader)
                 round_trip = self._clock() - started
                 stream.write(length_prefixed(SYNC.encode()))
@@ -223,11 +224,9 @@ class Dcutr:
         return theirs, round_trip
 
     async def _read_connect(self, reader: ByteReader) -> list[Multiaddr]:
+        """Where the peer says that a hole could be punched. There may be no such address."""
         message = dcutr.decode(await reader.read_prefixed(dcutr.MAX_MESSAGE), Kind.CONNECT)
-        theirs = self._worth_dialling(message.addresses)
-        if not theirs:
-            raise DecodeError("the peer names no address at which a hole could be punched")
-        return theirs
+        return self._worth_dialling(message.addresses)
 
     # -- A: we made the circuit ---------------------------------------------------------------------------------------
 
@@ -263,6 +262,8 @@ class Dcutr:
         try:
             async with asyncio.timeout(CONVERSATION_TIMEOUT):
                 theirs = await self._read_connect(reader)
+                if not theirs:
+                    raise DecodeError("the peer names no address at which a hole could be punched")
                 stream.write(_connect(self.own_addresses))
                 dcutr.decode(await reader.read_prefixed(dcutr.MAX_MESSAGE), Kind.SYNC)
             agreed = True

@@ -54,7 +54,9 @@ async def punch(host: Host, peer: PeerId, addresses: Sequence[Multiaddr], *, ini
             return await _first(arrived, dials, host.loop)
     except TimeoutError:
         reasons = [failures.get(address, f"{address}: {_NOTHING}") for address in addresses]
-        raise DialError("; ".join(reasons)) from None
+        raise DialError(
+            "; ".join(reasons) or "the peer, which names no address of its own, did not come"
+        ) from None
     finally:
         stop_observing()
         await tasks.close()

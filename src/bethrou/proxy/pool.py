@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from bethrou.errors import DialError
 from bethrou.events import DialFailed, Emit, ExitChanged
+from bethrou.net.circuits import direct_link
 from bethrou.net.host import Host
 from bethrou.net.link import CIRCUIT, Link
 from bethrou.net.probing import probe_all, probe_way
@@ -375,7 +376,8 @@ class Pool:
             searching = self._tasks.start(way, f"direct way to {exit_.peer.short}")
             helpers.append(searching)
             await asyncio.wait([link.closed, searching], return_when=asyncio.FIRST_COMPLETED)
-            better = searching.result() if searching.done() else None
+            # js ends a circuit as soon as it has a direct link, in the middle of our search
+            better = searching.result() if searching.done() else direct_link(self._host.links, exit_.peer)
             return better
         finally:
             for helper in helpers:

@@ -18,7 +18,16 @@ export async function runClient (libp2p, { options, emit, identified, version, p
   emit({ ...identified('connected', await known.promise), id: libp2p.peerId.toString(), libp2p: version })
   clearTimeout(late)
 
-  const context = { libp2p, connection, proxyID, pingID }
+  const context = {
+    libp2p,
+    proxyID,
+    pingID,
+    /** The one that was dialled, or what has taken its place: DCUtR closes circuits. */
+    get connection () {
+      const others = libp2p.getConnections(connection.remotePeer)
+      return connection.status === 'open' ? connection : others[0] ?? connection
+    }
+  }
   for await (const line of createInterface({ input: process.stdin })) {
     const cmd = { timeout: 60, count: 1, ...JSON.parse(line) }
     if (cmd.cmd === 'close') {

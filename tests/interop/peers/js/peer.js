@@ -9,6 +9,7 @@ import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { dcutr } from '@libp2p/dcutr'
 import { identify, identifyPush } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
 import { preSharedKey } from '@libp2p/pnet'
@@ -24,6 +25,7 @@ const { positionals: [role], values: options } = parseArgs({
   options: {
     psk: { type: 'string' },
     listen: { type: 'string', default: '' },
+    announce: { type: 'string', default: '' },
     dial: { type: 'string', default: '' },
     relay: { type: 'string', default: '' },
     'connect-relay': { type: 'string', default: '' },
@@ -64,7 +66,8 @@ const libp2p = await createLibp2p({
     : await generateKeyPairFromSeed('Ed25519', Buffer.from(options['identity-seed'], 'hex')),
   nodeInfo: { userAgent: `bethrou-interop-js/v${version}` },
   addresses: {
-    listen: [...options.listen.split(','), options['connect-relay'] && `${options['connect-relay']}/p2p-circuit`].filter(Boolean)
+    listen: [...options.listen.split(','), options['connect-relay'] && `${options['connect-relay']}/p2p-circuit`].filter(Boolean),
+    appendAnnounce: options.announce.split(',').filter(Boolean)
   },
   transports: [tcp(), webSockets(), circuitRelayTransport()],
   connectionProtector: preSharedKey({ psk: readFileSync(options.psk) }),
@@ -77,6 +80,7 @@ const libp2p = await createLibp2p({
     identify: identify(),
     push: identifyPush(),
     ping: ping(),
+    dcutr: dcutr(),
     ...(options.relay === '' ? {} : { relay: circuitRelayServer({ reservations: { applyDefaultLimit: options.relay === 'default' } }) })
   }
 })
@@ -97,6 +101,10 @@ const identified = (event, { peerId, agentVersion, protocolVersion, protocols, l
   security: connection.encryption,
   muxer: connection.multiplexer,
   limited: connection.limits != null
+})
+
+libp2p.addEventListener('connection:open', ({ detail: { remotePeer, remoteAddr, direction } }) => {
+  emit({ event: 'opened', peer: remotePeer.toString(), address: remoteAddr.toString(), direction })
 })
 
 const quit = async (status) => {
