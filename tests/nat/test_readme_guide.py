@@ -1,0 +1,128 @@
+"""README's guide to an exit behind a home router, as its reader follows it: on three machines, two of them behind NAT.
+
+Ports and addresses are those that README has, but for 203.0.113.7, the page's URL, and the peer IDs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conftest import needs
+from faults.figures import Figures
+from live.namespaces import Internet, Nat
+from live.town import DESTINATION, PAGE, Town
+from live.waiting import wait_until
+from test_readme import _ADDRESS, BLOCKS, PATIENCE, Place, clone, quiet, write_program
+
+__all__ = ["clone"]  # a fixture
+
+SERVER = "5.5.0.1"
+
+STAND_INS = {
+    # scripts/venv needs a registry; what it makes is there already
+    "ssh": """cd "$HOMES/${1#*@}"; shift
+        case $* in *scripts/venv*) ln -s "$READY" bethrou/.venv;; *) exec sh -c "$*";; esac""",
+    "scp": 'exec cp "$1" "$HOMES/$(echo "${2#*@}" | tr : /)"',
+}
+
+
+@dataclass
+class Machines:
+    laptop: Place
+    server: Place
+    home: Place
+
+
+@pytest.fixture
+def machines(clone: Path, tmp_path: Path) -> Iterator[Machines]:
+    """Three homes with nothing in them but the laptop's clone."""
+    stand_ins, homes = tmp_path / "bin", tmp_path / "homes"
+    for folder in (stand_ins, homes, homes / "203.0.113.7", homes / "home", homes / "laptop"):
+        folder.mkdir()
+    for name, script in STAND_INS.items():
+        write_program(stand_ins / name, script)
+    with contextlib.ExitStack() as stack:
+        places = []
+        for name, folder in (("laptop", clone), ("203.0.113.7", homes), ("home", homes)):
+            # a Unix socket's path has 107 bytes
+            short = stack.enter_context(short_home(homes / name))
+            path = f"{stand_ins}:{clone}/.venv/bin:{os.environ['PATH']}"
+            place = Place(
+                folder if name == "laptop" else homes / name,
+                tmp_path,
+                PATH=path,
+                HOME=short,
+                XDG_STATE_HOME="",
+                HOMES=str(homes),
+                READY=str((clone / ".venv").resolve()),
+            )
+            places.append(place)
+        yield Machines(*places)
+
+
+@contextlib.contextmanager
+def short_home(folder: Path) -> Iterator[str]:
+    link = Path(f"/tmp/home-{os.getpid()}-{folder.name}")
+    link.symlink_to(folder)
+    try:
+        yield str(link)
+    finally:
+        link.unlink()
+
+
+def block(name: str, relay: str = "", exit_: str = "") -> str:
+    """What README has, with the addresses that have come out."""
+    text = _ADDRESS.sub(relay, BLOCKS[name]) if relay else BLOCKS[name]
+    return re.sub(r"(- id: )\w+", rf"\g<1>{exit_}", text) if exit_ else text
+
+
+@pytest.mark.parametrize("nat", [Nat.PRESERVING, Nat.SYMMETRIC], ids=["holes", "no-holes"])
+def test_as_it_is_written(
+    machines: Machines, internet: Internet, town: Town, figures: Figures, nat: Nat
+) -> None:
+    needs("curl", "tar", "git")
+    laptop, server, home = machines.laptop, machines.server, machines.home
+    laptop.run("bethrou key new")
+    laptop.run(block("relay-copy"))
+    server.folder /= "bethrou"
+    home.folder /= "bethrou"
+    server.within = internet.host(SERVER).command()
+    home.within = internet.home("5.5.1.1", nat).member().command()
+    laptop.within = internet.home("5.5.2.1", nat).member().command()
+    with server.running("relay", block("relay-node")) as relay:
+        address = relay.wait_for(rf"(/ip4/{SERVER}/tcp/4000/p2p/\w+)")
+        with home.running("exit", block("relayed-node", address)) as exit_:
+            peer = exit_.wait_for(r"^Exit node (12D3\w+)$")
+            exit_.wait_for("(reachable through relay)")
+            (laptop.folder / "client.yaml").write_text(block("relayed-client-yaml", address, peer))
+            with laptop.running("client", block("relayed-client")) as client:
+                client.wait_for("(exit up.*path=circuit)")
+                curl, status = block("relayed-curl").splitlines()
+                here = f"http://{DESTINATION}:{town.web.http}"
+                page = quiet(curl).replace("https://example.com/", f"{here}/page.txt")
+                assert laptop.run(page) == PAGE.decode()
+                if nat is Nat.PRESERVING:
+                    client.wait_for(f"(direct way found.*exit={peer[-8:]}.* address=/ip4/5.5.1.1/tcp/4000)")
+                via = "direct" if nat is Nat.PRESERVING else "circuit"
+                wait_until(lambda: f" {via} " in laptop.run(status), PATIENCE)
+                figures.note("path", via)
+                assert laptop.run(page) == PAGE.decode()
+                large = quiet(curl).replace("https://example.com/", f"{here}/payload -o got")
+                laptop.run(large)
+                digest = hashlib.sha256((laptop.folder / "got").read_bytes()).hexdigest()
+                assert digest == town.payload.sha256
+                figures.note("6 MiB", "hash right")
+                (known,) = json.loads(laptop.run(f"{status} --json"))["exits"]
+                assert (known["id"], known["path"]) == (peer, via)
+                client.interrupt()
+            exit_.interrupt()
+        relay.interrupt()
