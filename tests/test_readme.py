@@ -67,6 +67,7 @@ RUN_ELSEWHERE = {
     "relayed-client-yaml": "likewise",
     "relayed-client": "likewise",
     "relayed-curl": "likewise",
+    "doctor": "likewise",
 }
 
 PATIENCE = 30.0  # for programs of README to say what is awaited

@@ -123,6 +123,9 @@ def test_as_it_is_written(
                 figures.note("6 MiB", "hash right")
                 (known,) = json.loads(laptop.run(f"{status} --json"))["exits"]
                 assert (known["id"], known["path"]) == (peer, via)
+                found = laptop.run(BLOCKS["doctor"].replace("doctor", "doctor --client"))
+                assert ("by circuit, " in found) == (via == "circuit")
+                assert found.splitlines()[-1].startswith("0 problems, ")
                 client.interrupt()
             exit_.interrupt()
         relay.interrupt()

@@ -116,6 +116,20 @@ async def test_a_direct_link_comes_beside_the_circuit(pair: Pair) -> None:
         await stream_pair(link, pair.b)
 
 
+async def test_both_sides_tell_of_a_hole_though_the_circuit_ends_at_once(pair: Pair) -> None:
+    def up(link: Link) -> None:
+        if link.path == DIRECT and link.peer_id == pair.b.peer_id:
+            pair.circuit_a.close()
+
+    pair.a.observe_links(up, lambda link, reason: None)
+    pair.serve(pair.a)
+    pair.serve(pair.b)
+    await until(lambda: len(pair.events) == 2)
+    assert {event.peer for event in pair.events if isinstance(event, HolePunched)} == {
+        str(host.peer_id) for host in (pair.a, pair.b)
+    }
+
+
 async def test_a_direct_link_that_is_lost_while_there_is_a_circuit_is_replaced(pair: Pair) -> None:
     """The peer comes back on a circuit, and only then it is noticed that its former direct link is dead."""
     pair.serve(pair.a)

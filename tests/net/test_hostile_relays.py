@@ -1,4 +1,4 @@
-"""A relay that cheats holds nobody up where there is another way. What it says as the only one: test_relay_keeper.py."""
+"""A relay that cheats holds nobody up where there is another way. (Alone: test_relay_keeper.py.)"""
 
 from __future__ import annotations
 

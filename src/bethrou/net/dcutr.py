@@ -175,7 +175,7 @@ class Dcutr:
             attempt.reason = _why(error)  # not by the rules; the circuit serves as before
         finally:
             self._busy.discard(peer)
-        if circuit.alive:
+        if circuit.alive or self._has_direct(peer):  # the peer may be faster, and have ended the circuit
             self._tell(attempt)
 
     async def _dial(self, attempt: _Attempt, addresses: list[Multiaddr]) -> None:
@@ -253,7 +253,7 @@ class Dcutr:
             attempt.reason = _why(error)
         finally:
             self._busy.discard(link.peer_id)
-        if link.alive:
+        if link.alive or self._has_direct(link.peer_id):
             self._tell(attempt)
 
     async def _agree_as_asked(self, stream: YamuxStream, reader: ByteReader) -> list[Multiaddr]:
