@@ -10,7 +10,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from bethrou.wire import announcement, multistream, proxy_request
+from bethrou.wire import (
+    announcement,
+    grant,
+    member_exchange,
+    member_list,
+    multistream,
+    protobuf,
+    proxy_request,
+)
 from fuzz.targets import IDENTITY, KEYS
 
 TESTS = Path(__file__).parents[1]
@@ -81,6 +89,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "request", WHOLE + proxy_request.encode_request_v1_0(request)
     yield "request", b"\x04" + proxy_request.encode_request_v1_1(request)
     yield "request", WHOLE + proxy_request.encode_answer_v1_1(proxy_request.Connected(("1.2.3.4", 5)))
+    yield from (("membership", each) for each in _membership())
     yield "announcement", announcement.encode_request("reply-to", KEYS)
     yield "announcement", announcement.encode_presence(IDENTITY.peer_id, 5, 45.0, b"record", KEYS)
     yield "config", CLIENT_YAML
@@ -96,6 +105,28 @@ def write() -> None:
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
         (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)
+
+
+def _membership() -> Iterator[bytes]:
+    """Payloads, whose signatures the target makes, and one side of a conversation."""
+    network, peer = bytes(16), IDENTITY.peer_id
+    granted = grant.Grant(network.hex(), peer, "laptop", "client", ("eu",), 1_800_000_000, 1_800_003_600)
+    listed = member_list.MemberList(network.hex(), 3, 1_800_000_000, (member_list.Member(peer, "a", "node"),))
+    for sealed in (granted.seal(IDENTITY), listed.seal(IDENTITY)):
+        yield sealed
+        yield next(
+            value for number, _, value in protobuf.fields(sealed) if number == 3 and isinstance(value, bytes)
+        )
+    redemption = grant.seal_redemption(IDENTITY, peer)
+    admission = grant.Admission.seal(IDENTITY, granted.seal(IDENTITY), redemption, 1_800_000_010)
+    yield admission
+    header = member_exchange.Header(3, "00" * 32, admission)
+    items = (
+        (member_exchange.Kind.LIST, listed.seal(IDENTITY)),
+        (member_exchange.Kind.ADMISSION, admission),
+    )
+    told = b"".join(member_exchange.encode_item(*item) for item in items)
+    yield WHOLE + header.encode() + told + member_exchange.END
 
 
 def _vectors(name: str) -> dict[str, list[dict[str, str]]]:

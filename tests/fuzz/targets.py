@@ -7,6 +7,7 @@ Conversations are fed in pieces, whose sizes the first byte of the input chooses
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Callable, Iterator
 
@@ -15,15 +16,27 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from bethrou.config import ClientConfig, NodeConfig
 from bethrou.config.load import check
 from bethrou.config.yaml_text import read_yaml
-from bethrou.errors import AddressError, ConfigError, KeyFileError, MuxerError, PeerError, RequestError
+from bethrou.errors import (
+    AddressError,
+    ConfigError,
+    InviteError,
+    KeyFileError,
+    MuxerError,
+    PeerError,
+    RequestError,
+)
 from bethrou.wire import (
     announcement,
     autonat,
     circuit,
     dcutr,
     envelope,
+    grant,
     http_request,
     identify,
+    invite,
+    member_exchange,
+    member_list,
     multistream,
     node_record,
     peer_record,
@@ -314,6 +327,39 @@ def fuzz_announcement(data: bytes) -> None:
         announcement.decode(data, KEYS)
     except PeerError:
         return
+
+
+def fuzz_membership(data: bytes) -> None:
+    """Invites, grants, admissions and member lists, signed as they should be and not; and how they travel."""
+    operator = IDENTITY.peer_id
+    opened: tuple[tuple[str, bytes, Callable[[bytes], object]], ...] = (
+        ("bethrou-grant", b"/bethrou/grant", lambda each: grant.Grant.open(each, operator)),
+        ("bethrou-admission", b"/bethrou/admission", lambda each: grant.Admission.open(each, operator)),
+        (
+            "bethrou-member-list",
+            b"/bethrou/member-list",
+            lambda each: member_list.MemberList.open(each, operator),
+        ),
+        ("bethrou-invite", b"/bethrou/invite", _open_link),
+    )
+    for domain, payload_type, open_ in opened:
+        for each in (data, envelope.seal(IDENTITY, domain, payload_type, data)):
+            with contextlib.suppress(PeerError, InviteError):
+                found = open_(each)
+                if isinstance(found, member_list.MemberList | grant.Grant):
+                    assert open_(found.seal(IDENTITY)) == found
+    reader = member_exchange.MessageReader(admissions=4)
+    with contextlib.suppress(PeerError):
+        header = None
+        for piece in pieces(data):
+            reader.receive(piece)
+            header = header or reader.header()
+            while header is not None and reader.item():
+                continue
+
+
+def _open_link(data: bytes) -> invite.Invite:
+    return invite.Invite.open(invite.SCHEME + base64.urlsafe_b64encode(data).decode())
 
 
 def fuzz_certificate(data: bytes) -> None:
