@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import Callable, Sequence
 
-from bethrou import __version__
-from bethrou.assembly.diagnosis import Diagnosis
 from bethrou.assembly.running_client import RunningClient
+from bethrou.cli.control_of_program import ControlOfProgram
 from bethrou.cli.own_files import NO_FILES, OwnFiles
 from bethrou.config import Action, ClientConfig, HostPort
 from bethrou.errors import DecodeError, NotOffered, RequestError
-from bethrou.events import Emit
 from bethrou.ops.event_feed import EventFeed
 from bethrou.proxy.exit import Exit
 from bethrou.proxy.plans import MAX_ATTEMPTS, Plan
@@ -22,7 +18,6 @@ from bethrou.snapshots import (
     CandidateSnapshot,
     ConnectionSnapshot,
     ExitSnapshot,
-    ReachabilitySnapshot,
     StatusSnapshot,
     WhySnapshot,
 )
@@ -34,12 +29,8 @@ MAX_SHOWN = 512
 """Exits without a link that a status lists at most; the rest is counted."""
 
 
-class ControlOfClient:
-    """The control of `client`, which emits its events to `feed`.
-
-    `read` gives the configuration as it is in its file now; None where there is no file. `stop` ends the program as a
-    signal would.
-    """
+class ControlOfClient(ControlOfProgram):
+    """The control of `client`. `read` gives the configuration as it is in its file now; None where there is no file."""
 
     def __init__(
         self,
@@ -51,31 +42,16 @@ class ControlOfClient:
         read: Callable[[], ClientConfig] | None = None,
         files: OwnFiles = NO_FILES,
     ) -> None:
-        self._loop = loop
-        self._client = client
-        self._network = network
-        self._feed = feed
-        self._stop = stop
-        self._read = read
-        self._one_at_a_time = asyncio.Lock()
-        self._started = loop.time()
-        self._files = files
         core = client.core
-        self._diagnosis = Diagnosis(core.host, core.autonat, core.dcutr, feed.subscribe, time.time_ns)
-
-    async def close(self) -> None:
-        """Find nothing out any more."""
-        await self._diagnosis.close()
+        super().__init__(loop, (core.host, core.autonat, core.dcutr), network, feed, stop, files)
+        self._client = client
+        self._read = read
 
     def status(self) -> StatusSnapshot:
         """What the client is and how it does."""
         client = self._client
         return StatusSnapshot(
             role="client",
-            version=__version__,
-            id=str(client.core.host.peer_id),
-            network=self._network,
-            uptime=self._loop.time() - self._started,
             draining=client.draining,
             listening=() if client.draining else (str(HostPort(*client.socks_address)),),
             connections=client.active,
@@ -83,10 +59,7 @@ class ControlOfClient:
             exits=self._exits(),
             exits_known=len(client.core.pool.exits),
             sources=client.core.discovery.snapshots(),
-            config=self._files.config,
-            pid=os.getpid(),
-            key=self._files.key,
-            identity=self._files.identity,
+            **self._usual(),
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:
@@ -118,29 +91,15 @@ class ControlOfClient:
             notes=tuple(notes),
         )
 
-    async def reachability(self) -> ReachabilitySnapshot:
-        """How the client is reached, and what stands in the way of direct links to exits."""
-        return await self._diagnosis.look()
-
     async def reload(self) -> Sequence[str]:
         """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
         if self._read is None:
             raise NotOffered("this client has no configuration file")
-        async with self._one_at_a_time:
-            # thousands of exits take a second to read, and what is carried should not wait for that
-            return self._client.reload(await asyncio.to_thread(self._read))
-
-    def drain(self) -> None:
-        """Take no new applications, and end when those that are here have finished."""
-        self._stop()
+        return await self._obey(self._read, self._client.reload)
 
     def close_connection(self, id: str) -> bool:  # noqa: A002 - the snapshot's word
         """End an application's connection."""
         return self._client.close_connection(id)
-
-    def subscribe(self, callback: Emit) -> Callable[[], None]:
-        """Have `callback` called with each event."""
-        return self._feed.subscribe(callback)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from bethrou import __version__
-from bethrou.assembly.diagnosis import Diagnosis
 from bethrou.assembly.running_node import RunningNode
+from bethrou.cli.control_of_program import ControlOfProgram
 from bethrou.cli.own_files import NO_FILES, OwnFiles
 from bethrou.config import NodeConfig
 from bethrou.errors import Failure, NotOffered, RequestError
-from bethrou.events import Emit, Event, LinkClosed, LinkOpened
+from bethrou.events import Event, LinkClosed, LinkOpened
 from bethrou.net.link import Link
 from bethrou.ops.event_feed import EventFeed
 from bethrou.snapshots import (
     ConnectionSnapshot,
     MemberSnapshot,
-    ReachabilitySnapshot,
     StatusSnapshot,
     WhySnapshot,
 )
 from bethrou.wire.destination import join_address
 
 
-class ControlOfNode:
-    """The control of `node`, which emits its events to `feed`. To be made when the node is.
-
-    `read` gives the configuration as it is in its file now; None where there is no file. `stop` ends the program as a
-    signal would.
-    """
+class ControlOfNode(ControlOfProgram):
+    """The control of `node`. To be made when the node is. `read` as in `ControlOfClient`."""
 
     def __init__(
         self,
@@ -44,23 +36,12 @@ class ControlOfNode:
         read: Callable[[], NodeConfig] | None = None,
         files: OwnFiles = NO_FILES,
     ) -> None:
-        self._loop = loop
+        super().__init__(loop, (node.host, node.autonat, node.dcutr), network, feed, stop, files)
         self._node = node
-        self._network = network
-        self._feed = feed
-        self._stop = stop
         self._read = read
-        self._one_at_a_time = asyncio.Lock()
-        self._started = loop.time()
-        self._files = files
-        self._diagnosis = Diagnosis(node.host, node.autonat, node.dcutr, feed.subscribe, time.time_ns)
         self._since: dict[tuple[str, str], float] = {}
         """When each member's link came up, in the loop's seconds, by the member and its address."""
         feed.subscribe(self._note)
-
-    async def close(self) -> None:
-        """Find nothing out any more."""
-        await self._diagnosis.close()
 
     def status(self) -> StatusSnapshot:
         """What the node is and how it does."""
@@ -68,10 +49,6 @@ class ControlOfNode:
         streams = Counter(request.peer for request in node.requests)
         return StatusSnapshot(
             role="node",
-            version=__version__,
-            id=str(node.host.peer_id),
-            network=self._network,
-            uptime=self._loop.time() - self._started,
             draining=node.draining,
             listening=() if node.draining else tuple(str(address) for address in node.addresses),
             connections=node.active,
@@ -86,11 +63,8 @@ class ControlOfNode:
             relays=self._diagnosis.relays(node.relays),
             reachability=node.autonat.found,
             checked=self._diagnosis.since_check,
-            config=self._files.config,
-            pid=os.getpid(),
-            key=self._files.key,
-            identity=self._files.identity,
             policy=node.policy,
+            **self._usual(),
         )
 
     def connections(self) -> Sequence[ConnectionSnapshot]:
@@ -115,22 +89,13 @@ class ControlOfNode:
         """A node has nothing to choose."""
         raise NotOffered("a node chooses no exits: ask a client")
 
-    async def reachability(self) -> ReachabilitySnapshot:
-        """How the node is reached."""
-        return await self._diagnosis.look()
-
     async def reload(self) -> Sequence[str]:
         """Obey the configuration as it is in its file now. Raises UserErrors; nothing has changed then."""
         if self._read is None:
             if self._node.renew_certificate():
                 return ["tls_certificate: read again"]
             raise NotOffered("a node without --config has no file to read: restart it with other options")
-        async with self._one_at_a_time:
-            return self._node.reload(await asyncio.to_thread(self._read))
-
-    def drain(self) -> None:
-        """Tell the members, take nothing new, and end when what is carried has finished."""
-        self._stop()
+        return await self._obey(self._read, self._node.reload)
 
     def close_connection(self, id: str) -> bool:  # noqa: A002 - the snapshot's word
         """End a request that is being carried; one whose destination is still dialled cannot be ended."""
@@ -139,10 +104,6 @@ class ControlOfNode:
                 request.splice.abort(RequestError(Failure.INTERNAL, "closed by the exit's user"))
                 return True
         return False
-
-    def subscribe(self, callback: Emit) -> Callable[[], None]:
-        """Have `callback` called with each event."""
-        return self._feed.subscribe(callback)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -10,16 +10,13 @@ from typing import Any, NoReturn
 
 from bethrou.assembly import keyfiles
 from bethrou.assembly.running_client import RunningClient
-from bethrou.cli.control_endpoint import ControlEndpoint, take_state
+from bethrou.cli.control_endpoint import take_state
 from bethrou.cli.control_of_client import ControlOfClient
-from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
-from bethrou.cli.metrics_endpoint import MetricsEndpoint
+from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, on_terminal
 from bethrou.cli.own_files import OwnFiles
-from bethrou.cli.process import prepare_cipher, run_loop, settle
+from bethrou.cli.process import prepare_cipher, run_loop
 from bethrou.cli.redis_check import check_redis
-from bethrou.cli.reloading import FileWatch, Reloading
-from bethrou.cli.said import say
-from bethrou.cli.service_manager import ServiceManager
+from bethrou.cli.serving import serve_until_stopped
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import ClientConfig, HostPort, load_client_config
 from bethrou.errors import AddressError, ConfigError
@@ -85,38 +82,27 @@ async def _serve(
         log.warning,
     )
     control = ControlOfClient(loop, client, key.fingerprint, feed, signals.stop, read, files)
-    metrics = MetricsEndpoint.offer(loop, config.metrics, control, feed)
-    endpoint = ControlEndpoint.offer(
-        loop, state, control, feed, log, metrics.text if metrics is not None else None
+
+    def stopping() -> None:
+        log.info(
+            "stopping: no new connections, live ones may finish",
+            connections=client.active,
+            grace=client.config.grace,
+        )
+
+    await serve_until_stopped(
+        client,
+        control,
+        feed,
+        signals,
+        state,
+        log,
+        path=path,
+        words=describe_client(client.socks_address, config, key),
+        warnings=warnings(config.rules),
+        ready=f"SOCKS5 on {HostPort(*client.socks_address)}",
+        stopping=stopping,
     )
-    reloading = Reloading(loop, control.reload, log)
-    watch = FileWatch(loop, path, lambda: client.config.watch, reloading.now)
-    say(describe_client(client.socks_address, config, key))
-    for warning in warnings(config.rules):
-        log.warning(warning)
-    if metrics is not None:
-        log.info("metrics for Prometheus are served", address=f"http://{metrics.address}/metrics")
-    settle()
-    manager = ServiceManager.of_this_process(loop)
-    manager.ready(f"SOCKS5 on {HostPort(*client.socks_address)}")
-    await signals.first.wait()
-    manager.stopping()
-    log.info(
-        "stopping: no new connections, live ones may finish",
-        connections=client.active,
-        grace=client.config.grace,
-    )
-    watch.close()
-    await reloading.close()
-    await drain_and_close(client, client.config.grace, signals)
-    await control.close()
-    if endpoint is not None:
-        await endpoint.close()
-    if metrics is not None:
-        await metrics.close()
-    manager.close()
-    log.info("stopped")
-    log.flush()
 
 
 def describe_client(socks_address: tuple[str, int], config: ClientConfig, key: NetworkKey) -> str:

@@ -11,16 +11,13 @@ from typing import Any, NoReturn
 
 from bethrou.assembly import keyfiles
 from bethrou.assembly.running_node import RunningNode
-from bethrou.cli.control_endpoint import ControlEndpoint, take_state
+from bethrou.cli.control_endpoint import take_state
 from bethrou.cli.control_of_node import ControlOfNode
-from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, drain_and_close, on_terminal
-from bethrou.cli.metrics_endpoint import MetricsEndpoint
+from bethrou.cli.lifecycle import STOP_SIGNALS, WITH_HANGUP, Signals, on_terminal
 from bethrou.cli.own_files import OwnFiles
-from bethrou.cli.process import prepare_cipher, run_loop, settle
+from bethrou.cli.process import prepare_cipher, run_loop
 from bethrou.cli.redis_check import check_redis
-from bethrou.cli.reloading import FileWatch, Reloading
-from bethrou.cli.said import say
-from bethrou.cli.service_manager import ServiceManager
+from bethrou.cli.serving import serve_until_stopped
 from bethrou.cli.state_dir import StateChoice, StateDirectory
 from bethrou.config import MemberPolicy, NodeConfig, load_node_config
 from bethrou.errors import AddressError, ConfigError
@@ -94,37 +91,26 @@ async def _serve(
     control = ControlOfNode(
         loop, node, key.fingerprint, feed, signals.stop, file.read if file is not None else None, files
     )
-    metrics = MetricsEndpoint.offer(loop, config.metrics, control, feed)
-    endpoint = ControlEndpoint.offer(
-        loop, state, control, feed, log, metrics.text if metrics is not None else None
-    )
-    reloading = Reloading(loop, control.reload, log)
-    watch = FileWatch(loop, file.path, lambda: node.config.watch, reloading.now) if file is not None else None
     members_only = config.members is MemberPolicy.REQUIRED
-    say(
-        describe_node(node.reachable_at, identity, key, is_exit=not config.no_exit, members_only=members_only)
+
+    def stopping() -> None:
+        grace = node.config.grace
+        log.info("stopping: no new requests, live ones may finish", requests=node.active, grace=grace)
+
+    await serve_until_stopped(
+        node,
+        control,
+        feed,
+        signals,
+        state,
+        log,
+        path=file.path if file is not None else None,
+        words=describe_node(
+            node.reachable_at, identity, key, is_exit=not config.no_exit, members_only=members_only
+        ),
+        ready="listening on " + ", ".join(map(str, node.addresses)),
+        stopping=stopping,
     )
-    if metrics is not None:
-        log.info("metrics for Prometheus are served", address=f"http://{metrics.address}/metrics")
-    settle()
-    manager = ServiceManager.of_this_process(loop)
-    manager.ready("listening on " + ", ".join(map(str, node.addresses)))
-    await signals.first.wait()
-    manager.stopping()
-    grace = node.config.grace
-    log.info("stopping: no new requests, live ones may finish", requests=node.active, grace=grace)
-    if watch is not None:
-        watch.close()
-    await reloading.close()
-    await drain_and_close(node, grace, signals)
-    await control.close()
-    if endpoint is not None:
-        await endpoint.close()
-    if metrics is not None:
-        await metrics.close()
-    manager.close()
-    log.info("stopped")
-    log.flush()
 
 
 def _audit(identity: Path, log: logs.Logger) -> Emit:

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bethrou.ops.control import Control, Metrics
-from bethrou.ops.http_messages import HttpError, turned_away
+from bethrou.ops.http_messages import turned_away
 
 if TYPE_CHECKING:
     from bethrou.ops.control_routes import Routes
@@ -128,20 +128,8 @@ class ControlServer:
         from bethrou.ops.control_routes import Routes
 
         routes = self._routes = self._routes or Routes(self._control, self._metrics)
-        while True:
-            try:
-                request = await connection.next_request()
-                if request is None:
-                    return
-                answer = await routes.answer(request)
-            except HttpError as error:
-                answer = error.answer
-            if answer is None:
-                await self._stream_events(connection)
-                return
-            await connection.send(answer)
-            if not connection.reusable:
-                return
+        if await connection.converse(routes.answer):
+            await self._stream_events(connection)
 
     async def _stream_events(self, connection: HttpConnection) -> None:
         """Send events until the peer leaves or the server ends."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import h11
@@ -69,6 +70,26 @@ class HttpConnection:
             raise HttpError(408, f"the request took longer than {REQUEST_TIMEOUT:g} s") from None
         except h11.RemoteProtocolError as error:
             raise HttpError(error.error_status_hint, str(error)) from None
+
+    async def converse(self, answer_to: Callable[[Request], Awaitable[Answer | None]]) -> bool:
+        """Answer one request after the other, as long as they come.
+
+        Returns True when `answer_to` has answered None: the rest is the caller's. Raises OSError when the peer is gone,
+        or does not read.
+        """
+        while True:
+            try:
+                request = await self.next_request()
+                if request is None:
+                    return False
+                answer = await answer_to(request)
+            except HttpError as error:
+                answer = error.answer
+            if answer is None:
+                return True
+            await self.send(answer)
+            if not self.reusable:
+                return False
 
     async def send(self, answer: Answer) -> None:
         """Send the answer to the last request. Raises OSError when it is not read in time."""

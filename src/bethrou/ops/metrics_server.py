@@ -53,27 +53,14 @@ class MetricsServer:
             return
         connection = HttpConnection(reader, writer)
         try:
-            await self._converse(connection)
+            await connection.converse(self._answer)
         except OSError:
             return  # the peer is gone, or does not read
         finally:
             await connection.close()
             self._connections -= 1
 
-    async def _converse(self, connection: HttpConnection) -> None:
-        while True:
-            try:
-                request = await connection.next_request()
-                if request is None:
-                    return
-                answer = self._answer(request)
-            except HttpError as error:
-                answer = error.answer
-            await connection.send(answer)
-            if not connection.reusable:
-                return
-
-    def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> Answer:
         """Raises HttpError."""
         if request.from_browser:
             raise HttpError(403, "requests of web pages (with an Origin) are refused")
