@@ -238,6 +238,27 @@ async def test_a_listener_that_is_refused(peer, reason: str) -> None:  # type: i
     assert reason in said
 
 
+async def test_a_listener_that_breaks_the_rules_before_the_muxer_is_agreed_on() -> None:
+    peer = OpenSslPeer(False, make(identity("listener")), alpn=["libp2p"])
+
+    async def serve(wire: Wire) -> None:
+        wire.greet(HEADER + TLS)
+        await wire.hear(len(HEADER + TLS))
+        await shake_hands(wire, peer, b"")
+        await hear_records(wire)
+        altered = bytearray(peer.seal(HEADER))
+        altered[-1] ^= 1
+        wire.say(bytes(altered))
+        await wire.end()
+
+    async with nothing_left(), serving(serve) as port:
+        host = Member("dialer", security=("tls",))
+        address = Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{port}")
+        with pytest.raises(DialError, match=f"{address}: TLS record altered on its way"):
+            await host.dial(identity("listener").peer_id, [address])
+        await host.close()
+
+
 # -- behind the handshake ---------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from bethrou.errors import ConfigError, DialError
 from bethrou.net.tls import TlsIdentity
 from bethrou.wire.multiaddr import Multiaddr
 from live.certificates import write_certificates
+from net.clock import turns
 from net.collector import Collector, End, noise
 from net.hosts import OTHER_KEY, Member, stream_pair
 from net.loops import BOTH, LoopFactory
@@ -100,6 +101,21 @@ async def test_a_port_that_speaks_both_speaks_first_to_those_who_are_silent(
         assert len(await reader.readexactly(24)) == 24
         writer.close()
         await writer.wait_closed()
+
+
+async def test_who_is_silent_is_let_go_when_the_host_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bethrou.net.accepting.SILENCE", 60)
+    listener = Member("listener")
+    listener.listen(at(f"{listener.address}/ws"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    while not listener.accepting.handshakes:
+        await asyncio.sleep(0)
+    await turns()
+    await listener.close()
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):  # cut off: nothing was said that could be lost
+            assert await reader.read() == b""
+    writer.close()
 
 
 async def test_a_port_for_websockets_speaks_nothing_else() -> None:

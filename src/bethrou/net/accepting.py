@@ -149,14 +149,17 @@ class Accepting:
 
     async def _first_bytes(self, reader: ByteReader, size: int) -> bytes:
         """What the peer says first, to be read again; nothing, when it waits for us. Raises `LinkLost`."""
+        first: bytes | None = None
         try:
             async with asyncio.timeout(SILENCE):
                 first = await reader.read_exactly(size)
         except TimeoutError:
-            return b""
+            first = b""
         except (LinkLost, OSError) as error:
-            reader.transport.abort()
             raise LinkLost(f"connection lost before a handshake: {error}") from None
+        finally:
+            if first is None:
+                reader.transport.abort()
         reader.push_back(first)
         return first
 

@@ -315,7 +315,8 @@ class Host:
                 return await self._dial_circuit(peer, address)
             transport, upgraded = await self._upgrader.connect(lambda: self._connect(address), peer)
         except PeerError as error:
-            raise type(error)(f"{address}: {error}") from None
+            error.args = (f"{address}: {error}",)
+            raise
         except asyncio.CancelledError:
             if self._closing:
                 raise LinkLost(_STOPPING) from None  # not the one who dials was cancelled
