@@ -207,6 +207,14 @@ def test_an_admission_from_the_future_waits() -> None:
     assert known.takes(admission(time=NOW + CLOCK_SKEW))
 
 
+def test_a_restart_by_a_clock_that_is_behind_makes_no_invite_good_again() -> None:
+    """A machine without a battery begins in 1970, and knows the time a minute later."""
+    early = Book(now=0)
+    early.decode(book(sealed(), admission()).encode())
+    assert early.holder(SECRET.peer_id) == DEVICE.peer_id
+    assert early.standing(DEVICE.peer_id) is Standing.MEMBER
+
+
 def test_a_book_tells_what_another_one_lacks() -> None:
     full = book(sealed(3), admission())
     other = Book()

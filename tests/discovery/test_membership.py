@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from bethrou.discovery import member_gate
+from bethrou.atomic_file import replace_file
+from bethrou.discovery import join_service, member_gate, membership
 from bethrou.discovery.member_book import MemberBook
 from bethrou.errors import BethrouError, DialError
 from bethrou.events import InviteRefused, MemberCutOff, MemberJoined, TurnedAway
@@ -239,6 +241,45 @@ async def test_nobody_is_served_by_who_is_no_node(tmp_path: Path) -> None:
                 await until(lambda peer=imposter.peer_id: peer not in laptop.links)
         finally:
             await stranger.close()
+
+
+async def test_a_device_that_asks_again_while_the_disk_is_slow_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a node has admitted is on disk before the device hears of it, also when it has lost patience once."""
+    go_on = threading.Event()
+    written: list[bytes] = []
+
+    def slow(path: Path, data: bytes) -> None:
+        go_on.wait(30)
+        written.append(data)
+        replace_file(path, data)
+
+    monkeypatch.setattr(membership, "replace_file", slow)
+    async with operated_network(tmp_path) as network:
+        one, laptop, phone = network.node("one"), network.device("laptop"), network.device("phone")
+        one.book.apply([found for found in [one.book.open(Kind.LIST, network.list())] if found is not None])
+        try:
+            monkeypatch.setattr(join_service, "TIMEOUT", 0.1)
+            with pytest.raises((BethrouError, TimeoutError)):
+                await laptop.redeems(one)
+            with pytest.raises((BethrouError, TimeoutError)):
+                await laptop.redeems(one)
+            monkeypatch.setattr(join_service, "TIMEOUT", 10)
+            other = identity("another secret")
+            later = asyncio.create_task(phone.redeems(one, secret=other))
+            await until(lambda: one.book.holder(other.peer_id) is not None)
+            go_on.set()
+            assert isinstance(await laptop.redeems(one), bytes)
+            assert isinstance(await later, bytes)
+        finally:
+            go_on.set()
+        assert len(one.heard.of(MemberJoined)) == 2
+        again = MemberBook(OPERATOR.peer_id, KEY.fingerprint, network.calendar.time)
+        again.decode(one.file.read_bytes())
+        assert again.holder(SECRET.peer_id) == laptop.peer_id
+        assert again.holder(other.peer_id) == phone.peer_id
+        assert written == sorted(written, key=len)  # an older book never replaces a newer one
 
 
 async def test_forged_lists_cost_the_link_and_change_nothing(tmp_path: Path) -> None:

@@ -105,10 +105,12 @@ class MemberBook:
             raise DecodeError("admission is to another network")
         return admission, envelope
 
-    def apply(self, opened: Iterable[Opened]) -> bool:
+    def apply(self, opened: Iterable[Opened], *, again: bool = False) -> bool:
         """Take what was verified, the list first. Whether anything was news.
 
-        An admission by somebody who is no node here is passed over: it may be one later, and is told again then.
+        An admission by somebody who is no node here is passed over: it may be one later, and is told again then. So is
+        one of the future, unless it was taken before (`again`): a machine that starts with a clock that is behind must
+        not forget who has used which invite.
         """
         news = False
         waiting: list[tuple[Admission, bytes]] = []
@@ -124,14 +126,13 @@ class MemberBook:
             waiting = [pair for pair in waiting if not self.is_node(pair[0].node)]
             progress = bool(ready)
             for pair in ready:
-                news |= self._take_admission(*pair)
+                news |= self._take_admission(*pair, again=again)
         return news
 
-    def take(self, items: Iterable[tuple[Kind, bytes]]) -> bool:
+    def take(self, items: Iterable[tuple[Kind, bytes]], *, again: bool = False) -> bool:
         """`open` and `apply`."""
-        return self.apply(
-            [found for kind, envelope in items if (found := self.open(kind, envelope)) is not None]
-        )
+        opened = [found for kind, envelope in items if (found := self.open(kind, envelope)) is not None]
+        return self.apply(opened, again=again)
 
     def missing(self, serial: int, admissions: str) -> list[tuple[Kind, bytes]]:
         """What somebody lacks who has a list of this serial and admissions of this digest."""
@@ -167,7 +168,7 @@ class MemberBook:
         if not isinstance(admissions, list):
             raise DecodeError("JSON field 'admissions' is no list")
         items += [(Kind.ADMISSION, _envelope(text)) for text in admissions[:MAX_ADMISSIONS]]
-        self.take(items)
+        self.take(items, again=True)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -178,9 +179,9 @@ class MemberBook:
         self._rebuild()
         return True
 
-    def _take_admission(self, admission: Admission, envelope: bytes) -> bool:
+    def _take_admission(self, admission: Admission, envelope: bytes, *, again: bool) -> bool:
         grant = admission.grant.key
-        if admission.time > self._time() + CLOCK_SKEW:
+        if not again and admission.time > self._time() + CLOCK_SKEW:
             return False  # by a clock that is ahead; told again, it counts later
         if {grant, admission.peer} & self.removed or grant in self._granted:
             return False

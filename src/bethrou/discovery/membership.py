@@ -102,29 +102,53 @@ class Membership:
         return news
 
     async def admit(self, admission: Admission, envelope: bytes) -> None:
-        """Take an admission of our own, and have it on disk. Raises OSError when that fails: then it does not count."""
-        before, serial = dict(self.book.members), self.book.serial
+        """Take an admission of our own, and have it on disk. Raises OSError when that fails: then it does not count.
+
+        It is taken at once. Who does not wait for the disk leaves the rest to go on without it.
+        """
+        new = admission.peer not in self.book.members
         self.book.apply([(admission, envelope)])
-        try:
-            await self.store()
-        except OSError:
-            self.book.forget(admission.grant.key)
-            raise
-        self._tell(before, serial)
+        error = await asyncio.shield(self._tasks.start(self._keep(admission, new), "admission to disk"))
+        if error is not None:
+            raise error
 
     async def store(self) -> None:
-        """Have the book as it is now on disk. Raises OSError."""
-        async with self._writing:
-            data = self.book.encode()
-            if data != self._written:
-                await asyncio.to_thread(replace_file, self._path, data)
-                self._written = data
+        """Have the book as it is now on disk. Raises OSError. It is written also when nobody waits for it any more:
+        of two writes at a time the older one could come last.
+        """
+        error = await asyncio.shield(self._tasks.start(self._write(), "member book to disk"))
+        if error is not None:
+            raise error
 
     async def close(self) -> None:
         """Wait until everything is written."""
         await self._tasks.wait()
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _keep(self, admission: Admission, new: bool) -> OSError | None:
+        try:
+            await self.store()
+        except OSError as error:
+            self.book.forget(admission.grant.key)
+            return error
+        before = dict(self.book.members)
+        if new:
+            before.pop(admission.peer, None)
+        self._tell(before, self.book.serial)
+        return None
+
+    async def _write(self) -> OSError | None:
+        async with self._writing:
+            data = self.book.encode()
+            if data == self._written:
+                return None
+            try:
+                await asyncio.to_thread(replace_file, self._path, data)
+            except OSError as error:
+                return error
+            self._written = data
+        return None
 
     def _tell(self, before: dict[PeerId, Member], serial: int) -> None:
         members = self.book.members
