@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import time
@@ -209,6 +210,28 @@ def test_members_are_named_added_and_removed(operator: Operator) -> None:
     assert [line["serial"] for line in node.lines_of("member list")] == [2, 3, 4]
     of_node = (operator.folder / "home" / "node.audit.log").read_text().splitlines()
     assert [json.loads(line)["what"] for line in of_node] == ["joined", *["list taken"] * 3]
+
+
+def test_an_invite_that_was_used_stays_used_whatever_becomes_of_its_device(operator: Operator) -> None:
+    operator.init()
+    operator.start()
+    first, second = operator.invite(), operator.invite()
+    operator.join(first, "phone")
+    (operator.folder / "again").mkdir()
+    for name in ("network.key", "device.key"):
+        (operator.folder / "again" / name).write_bytes((operator.folder / "phone" / name).read_bytes())
+    operator.join(second, "again")
+    (phone,) = [str(entry["id"]) for entry in operator.members().values() if entry["role"] == "client"]
+    for change in (
+        lambda: name_member(operator.home, phone, "phone"),
+        lambda: remove_member(operator.home, phone),
+        lambda: remove_member(operator.home, phone),
+        lambda: add_member(operator.home, phone, "phone", "client", []),
+    ):
+        assert operator.told(change)
+        for link in (first, second):
+            assert re.search("was withdrawn|is used", operator.cannot_join(link, "thief"))
+    assert set(operator.members()) > {"phone"}
 
 
 def test_a_change_that_no_node_hears_of_is_told_later(operator: Operator) -> None:

@@ -62,10 +62,9 @@ def remove_member(where: Where, who: str) -> int:
         async with operating(network, nodes) as session:
             gone = _to_remove(session, who)
             members = [member for peer, member in folded(session).items() if peer != gone.peer]
-            assert session.book.list is not None
-            removed = [each for each in session.book.list.removed if each.peer != gone.peer]
+            removed, before = _without(session, gone.peer)
             _note(session, "removed", gone)
-            await session.publish(members, [*removed, Removed(gone.peer, gone.grant)])
+            await session.publish(members, [*removed, Removed(gone.peer, gone.grant or before)])
             say(f"{gone.name or gone.peer} is removed: list {session.book.serial}")
             return _report(session)
 
@@ -115,7 +114,9 @@ def add_member(where: Where, peer: str, name: str, role: str, exits: Sequence[st
             before = members.get(found)
             called = name or (before.name if before is not None else "")
             _check_free(called, members.values(), found)
-            grant = before.grant if before is not None else None
+            _, grant = _without(session, found)
+            if before is not None:
+                grant = before.grant
             members[found] = Member(found, called, role, tags, grant)
             await _publish(session, "added", members, found)
             say(f"{called or found} is a member: list {session.book.serial}")
@@ -125,10 +126,17 @@ def add_member(where: Where, peer: str, name: str, role: str, exits: Sequence[st
 
 
 async def _publish(session: OperatorSession, what: str, members: dict[PeerId, Member], peer: PeerId) -> None:
-    assert session.book.list is not None
     _note(session, what, members[peer])
-    removed = [each for each in session.book.list.removed if each.peer != peer]
+    removed, _ = _without(session, peer)
     await session.publish(list(members.values()), removed)
+
+
+def _without(session: OperatorSession, peer: PeerId) -> tuple[list[Removed], PeerId | None]:
+    """Those that are removed, but for `peer`; and the invite by which that had come, which stays used."""
+    assert session.book.list is not None
+    removed = session.book.list.removed
+    grant = next((each.grant for each in removed if each.peer == peer), None)
+    return [each for each in removed if each.peer != peer], grant
 
 
 def _note(session: OperatorSession, what: str, member: Member) -> None:

@@ -71,15 +71,22 @@ class OperatorSession:
         return best_addresses(self.visit.addresses_of(peer))
 
     async def publish(self, members: Sequence[Member], removed: Sequence[Removed]) -> None:
-        """Sign a list of these, keep it, and tell it to the nodes that were reached. Raises UserErrors."""
+        """Sign a list of these, keep it, and tell it to the nodes that were reached. Raises UserErrors.
+
+        An invite that was used, but by which no member is listed, is withdrawn by it: its admission may be forgotten
+        from then on, and it would be good again (who came by two invites has one of them in the list).
+        """
         before = self.book.list
         assert before is not None
+        named = {each.grant for each in members} | {each.grant for each in removed}
+        named |= {each.peer for each in removed}
+        spent = [Removed(grant) for grant in self.book.admissions if grant not in named]
         new = dataclasses.replace(
             before,
             serial=self.book.serial + 1,
             issued=int(time.time()),
             members=tuple(members),
-            removed=tuple(removed),
+            removed=(*removed, *spent),
         )
         try:
             envelope = new.seal(self.network.operator)
