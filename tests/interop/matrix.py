@@ -67,8 +67,8 @@ KNOWN = (
     Known(
         _rust_behind_go,
         "go-libp2p and rust-libp2p",
-        "a relay in Go names only its public addresses in a reservation, here none, and an exit in Rust takes no "
-        "reservation without addresses.",
+        "a relay in Go names only its public addresses in a reservation, on loopback none, and an exit in Rust takes "
+        "no reservation without addresses. Where the relay has one it works (`test_holes.py`).",
     ),
     Known(
         _js_to_rust_by_circuit,
