@@ -12,7 +12,7 @@ import httpcore
 import httpx
 
 from bethrou.api.request_transport import RequestTransport
-from bethrou.api.tls import Handshake
+from bethrou.api.tls import TlsTransport, shaken
 from bethrou.errors import Failure, NotConnected
 
 if TYPE_CHECKING:
@@ -105,14 +105,14 @@ class _Stream(httpcore.AsyncNetworkStream):
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        handshake = Handshake(loop, protocol, ssl_context, server_hostname or "")
+        transport = TlsTransport(loop, protocol, ssl_context, server_hostname or "")
         below = self._writer.transport
         assert isinstance(below, RequestTransport)
         with _as_httpcores(httpcore.ConnectTimeout, httpcore.ConnectError):
             async with asyncio.timeout(timeout):
-                below.set_protocol(handshake.protocol)
-                handshake.protocol.connection_made(below)
-                transport = await handshake.over(below)
+                below.set_protocol(transport)
+                transport.connection_made(below)
+                await shaken(transport)
         return _Stream(reader, asyncio.StreamWriter(transport, protocol, reader, loop), self)
 
     def get_extra_info(self, info: str) -> Any:

@@ -129,11 +129,12 @@ class Network:
         protocol = protocol_factory()
         if not ssl:
             return await self._open(request, name, protocol), protocol
-        from bethrou.api.tls import Handshake
+        from bethrou.api.tls import TlsTransport, shaken
 
         context = ssl if isinstance(ssl, tls.SSLContext) else tls.create_default_context()
-        handshake = Handshake(asyncio.get_running_loop(), protocol, context, server_hostname or host)
-        return await handshake.over(await self._open(request, name, handshake.protocol)), protocol
+        transport = TlsTransport(asyncio.get_running_loop(), protocol, context, server_hostname or host)
+        await self._open(request, name, transport)
+        return await shaken(transport), protocol
 
     def httpx_transport(
         self, *, verify: tls.SSLContext | bool = True, user: str = "", **pool: Any

@@ -146,10 +146,6 @@ class RequestTransport(asyncio.Transport, asyncio.Protocol):
     def abort(self) -> None:
         self._pipe.abort()
 
-    def _force_close(self, exc: BaseException | None) -> None:
-        """What asyncio's TLS calls in place of `abort`."""
-        self._pipe.abort()
-
 
 def _fill(protocol: asyncio.BufferedProtocol, data: memoryview) -> None:
     """Hand all of `data` to a protocol that reads into its own buffer."""
