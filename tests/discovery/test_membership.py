@@ -17,9 +17,10 @@ from bethrou.net.link import Link
 from bethrou.net.negotiation import propose
 from bethrou.net.reader import ByteReader
 from bethrou.net.stream import YamuxStream
+from bethrou.net.tasks import Tasks
 from bethrou.wire.grant import seal_redemption
 from bethrou.wire.join_message import JoinRequest, Refusal
-from bethrou.wire.member_exchange import PROTOCOL, Header, Kind, Standing, encode_item
+from bethrou.wire.member_exchange import END, PROTOCOL, Header, Kind, Standing, encode_item
 from bethrou.wire.member_list import Member, Removed
 from live.operator import KEY, NOW, OPERATOR, OTHER_OPERATOR, SECRET, grant, identity
 from live.waiting import until
@@ -280,6 +281,41 @@ async def test_a_device_that_asks_again_while_the_disk_is_slow_waits_for_it(
         assert again.holder(SECRET.peer_id) == laptop.peer_id
         assert again.holder(other.peer_id) == phone.peer_id
         assert written == sorted(written, key=len)  # an older book never replaces a newer one
+
+
+async def test_who_is_no_member_is_told_of_none_whoever_has_dialled(tmp_path: Path) -> None:
+    """Whoever has the network key can have itself dialled as a node; its peers' names are not for it."""
+    async with operated_network(tmp_path) as network:
+        laptop = network.device("laptop")
+        await network.know(network.list(Member(laptop.peer_id), Member(identity("phone").peer_id, "phone")))
+        imposter = Host("imposter", KEY)
+        said: list[bytes] = []
+        tasks = Tasks(imposter.loop)
+
+        async def converse(stream: YamuxStream, surplus: bytes) -> None:
+            reader = ByteReader(stream, surplus)
+            stream.set_protocol(reader)
+            stream.write(Header(0, "").encode() + END)
+            heard = b""
+            while data := await reader.read_some():
+                heard += data
+            said.append(heard)
+            stream.write(Header(0, "").encode())
+            stream.close()
+
+        def serve(_link: Link, stream: YamuxStream, surplus: bytes) -> None:
+            tasks.start(converse(stream, surplus), "imposter")
+
+        imposter.handle(PROTOCOL, serve)
+        try:
+            with pytest.raises(DialError, match="is no node"):
+                await laptop.meets(imposter)
+        finally:
+            await tasks.close()
+            await imposter.close()
+        header = Header(laptop.book.serial, laptop.book.digest).encode()
+        assert said
+        assert set(said) == {header + END}
 
 
 async def test_forged_lists_cost_the_link_and_change_nothing(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class MemberSync:
                 theirs = await conversation.header()
                 await self._present(theirs)
                 await self._membership.take(await conversation.items())
-                stream.write(_items(self._book.missing(theirs.serial, theirs.admissions)) + END)
+                stream.write(self._for(link.peer_id, theirs) + END)
                 stream.write_eof()
                 final = await conversation.header()
                 stream.close()
@@ -179,11 +179,9 @@ class MemberSync:
                 conversation = _Conversation(reader, STRANGERS_ADMISSIONS)
                 theirs = await conversation.header()
                 await self._present(theirs)
-                standing = self._book.standing(peer)
-                told = b""
-                if standing is Standing.MEMBER:
+                if self._book.standing(peer) is Standing.MEMBER:
                     conversation.allow(MAX_ADMISSIONS)
-                    told = _items(self._book.missing(theirs.serial, theirs.admissions))
+                told = self._for(peer, theirs)
                 stream.write(self._header(self.judge(peer)).encode() + told + END)
                 await self._membership.take(await conversation.items())
                 stream.write(self._header(self.judge(peer)).encode())
@@ -204,6 +202,12 @@ class MemberSync:
     def _header(self, you: Standing) -> Header:
         own = self._book.admission_of(self._membership.own)
         return Header(self._book.serial, self._book.digest, own, you)
+
+    def _for(self, peer: PeerId, theirs: Header) -> bytes:
+        """What the other side lacks; nothing for who is no member, whoever has opened the conversation."""
+        if self._book.standing(peer) is not Standing.MEMBER:
+            return b""
+        return _items(self._book.missing(theirs.serial, theirs.admissions))
 
     async def _present(self, theirs: Header) -> None:
         """Take the other side's own admission."""

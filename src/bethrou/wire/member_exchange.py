@@ -1,9 +1,11 @@
 """The messages of `/bethrou/member-list/1.0.0`: two members bring each other to the same member list.
 
     opener    header
-    answerer  header, what the opener lacks, end; nothing but header and end to who is no member
+    answerer  header, what the opener lacks, end
     opener    what the answerer lacks, end, FIN
     answerer  header (what it has now), FIN
+
+Neither tells anything but header and end to who is no member.
 
 A header is uv(length) || JSON `{"serial":n,"admissions":hex,"admission":base64,"you":standing}`: the serial of one's
 list (0: none), the digest of one's admissions, one's own admission where the list does not name one, and what the other
