@@ -64,6 +64,8 @@ async def test_what_is_not_answered(started: Programs) -> None:
         ("/", {}, 404),
         ("/metrics", {"Origin": "http://evil.example"}, 403),
         ("/v1/status", {}, 404),
+        ("//[", {}, 400),
+        ("/metrics", {"Host": "rebound.example:9464"}, 403),
     ):
         request = urllib.request.Request(url.replace("/metrics", path), headers=headers)
         with pytest.raises(urllib.error.HTTPError) as caught:

@@ -29,7 +29,7 @@ class MetricsEndpoint:
         self.text: Metrics = counted.text
         self._unsubscribe = feed.subscribe(counted.note)
         self._tasks = Tasks(loop)
-        self._server = MetricsServer(counted.text, self._tasks)
+        self._server = MetricsServer(counted.text, self._tasks, local=listen.is_loopback)
         self._acceptor = Acceptor(
             loop, sock, self._server.accept, lambda short: feed(DescriptorsShort("metrics", short))
         )

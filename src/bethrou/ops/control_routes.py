@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from bethrou.config import HostPort, parse_listen
 from bethrou.errors import NotOffered, UserError
@@ -55,7 +55,7 @@ class Routes:
         """Do what `request` asks for; None: the stream of events is the answer. Raises HttpError."""
         if request.from_browser:
             raise HttpError(403, "requests of web pages (with an Origin) are refused")
-        split = urlsplit(request.target)
+        split = request.url
         if not split.path.startswith(_PREFIX):
             raise _no_such_path()
         what, slash, connection = split.path.removeprefix(_PREFIX).partition("/")

@@ -31,7 +31,7 @@ READ_SIZE = 4096
 """Bytes read at a time, which is what may come beyond `MAX_HEAD` before it is noticed."""
 
 _FAREWELL = 1.0  # seconds for the last bytes of a connection that ends
-_ORIGIN = b"origin"
+_HOST, _ORIGIN = b"host", b"origin"
 
 
 class HttpConnection:
@@ -155,14 +155,19 @@ class HttpConnection:
         if not isinstance(head, h11.Request):
             return None  # closed
         self._head_only = head.method == b"HEAD"
-        names = [name for name, _ in head.headers]
+        headers = dict(head.headers)
         size = len(head.target) + sum(len(name) + len(value) for name, value in head.headers)
         if size > MAX_HEAD:
             raise HttpError(431, f"the request's head is longer than {MAX_HEAD} bytes")
         if self._http.they_are_waiting_for_100_continue:
             await self._write(h11.InformationalResponse(status_code=100, headers=[]))
         await self._skip_body()
-        return Request(head.method.decode("ascii"), head.target.decode("ascii"), _ORIGIN in names)
+        return Request(
+            head.method.decode("ascii"),
+            head.target.decode("ascii"),
+            _ORIGIN in headers,
+            headers.get(_HOST, b"").decode("latin-1"),
+        )
 
     async def _skip_body(self) -> None:
         size = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import SplitResult, urlsplit
 
 from bethrou.ops.json_text import to_json
 
@@ -20,6 +21,16 @@ class Request:
     """Path and query as they were written."""
     from_browser: bool = False
     """Whether it names an origin: only a page in a browser does."""
+    host: str = ""
+    """The header of this name; "" without."""
+
+    @property
+    def url(self) -> SplitResult:
+        """The target taken apart. Raises HttpError."""
+        try:
+            return urlsplit(self.target)
+        except ValueError as error:
+            raise HttpError(400, f"the request's target is no URL: {error}") from None
 
 
 @dataclass(frozen=True)

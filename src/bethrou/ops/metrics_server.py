@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from urllib.parse import urlsplit
 
@@ -19,11 +20,12 @@ MAX_CONNECTIONS = 16
 class MetricsServer:
     """Serves the text that `metrics` makes. It gets connections that somebody else has accepted.
 
-    `tasks` runs a task for each connection; whoever owns it ends them.
+    `tasks` runs a task for each connection; whoever owns it ends them. `local`: only this machine can connect.
     """
 
-    def __init__(self, metrics: Metrics, tasks: TaskOwner) -> None:
+    def __init__(self, metrics: Metrics, tasks: TaskOwner, *, local: bool) -> None:
         self._metrics = metrics
+        self._local = local
         self._tasks = tasks
         self._arriving: set[socket.socket] = set()
         """Accepted sockets whose task has not begun."""
@@ -64,8 +66,29 @@ class MetricsServer:
         """Raises HttpError."""
         if request.from_browser:
             raise HttpError(403, "requests of web pages (with an Origin) are refused")
-        if urlsplit(request.target).path != "/metrics":
+        if self._local and not _is_local(request.host):
+            raise HttpError(
+                403, "this address is for programs of this machine: name it by its IP address or localhost"
+            )
+        if request.url.path != "/metrics":
             raise HttpError(404, "there is only /metrics")
         if request.method not in ("GET", "HEAD"):
             raise HttpError(405, "/metrics takes GET", [("Allow", "GET, HEAD")])
         return Answer(200, self._metrics().encode(), CONTENT_TYPE)
+
+
+def _is_local(host: str) -> bool:
+    """Whether a Host header is one that a program of this machine sends. A page can have a domain lead here (DNS
+    rebinding), and then sends no Origin; an IP address, localhost or a name without dots it cannot have.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if "." not in name or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
