@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bethrou.discovery.member_book import MemberBook
 from bethrou.errors import DecodeError
+from bethrou.wire import protobuf
 from bethrou.wire.grant import CLOCK_SKEW, NODE, Admission
 from bethrou.wire.member_exchange import Kind, Standing
 from bethrou.wire.member_list import Member, Removed
@@ -105,6 +106,15 @@ def test_what_the_operator_has_not_signed_is_refused_and_harms_nothing(forged: b
         known.takes(forged)
     assert known.serial == 1
     assert known.members.keys() == {NODE_A.peer_id, DEVICE.peer_id}
+
+
+@pytest.mark.parametrize("original", [sealed(), admission()], ids=["list", "admission"])
+def test_nobody_can_make_another_envelope_of_what_was_signed(original: bytes) -> None:
+    """Each would be news to everybody, and be told on: of two that say the same, one counts by its bytes."""
+    known = book(sealed(), admission())
+    for altered in (original + protobuf.uint(9, 1), b"\x0a\x00" + original, original + b"\x0a\x00"):
+        with pytest.raises(DecodeError):
+            known.takes(altered)
 
 
 def test_an_invite_lets_in_who_has_redeemed_it_at_a_node() -> None:

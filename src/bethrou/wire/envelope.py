@@ -19,19 +19,16 @@ _PUBLIC_KEY, _PAYLOAD_TYPE, _PAYLOAD, _SIGNATURE = 1, 2, 3, 5
 def seal(identity: Identity, domain: str, payload_type: bytes, payload: bytes) -> bytes:
     """Return the envelope around `payload`, signed by `identity` for `domain`."""
     signature = identity.sign(_signed_bytes(domain, payload_type, payload))
-    return (
-        protobuf.blob(_PUBLIC_KEY, identity.public_key.to_protobuf())
-        + protobuf.blob(_PAYLOAD_TYPE, payload_type)
-        + protobuf.blob(_PAYLOAD, payload)
-        + protobuf.blob(_SIGNATURE, signature)
-    )
+    return _encode(identity.public_key, payload_type, payload, signature)
 
 
 def open_envelope(
-    data: bytes, domain: str, payload_type: bytes, limit: int = MAX_ENVELOPE
+    data: bytes, domain: str, payload_type: bytes, limit: int = MAX_ENVELOPE, *, exact: bool = False
 ) -> tuple[PublicKey, bytes]:
     """Return the signer and the payload. Whether that signer may say so is the caller's question.
 
+    `exact`: only as `seal` writes it. The signature does not cover how an envelope is written, so whoever passes one on
+    could otherwise make any number of others that say the same.
     Raises DecodeError when the envelope is malformed, longer than `limit` bytes, of another type, or its signature is
     not good.
     """
@@ -51,7 +48,18 @@ def open_envelope(
     payload = parts.get(_PAYLOAD, b"")
     if not key.verify(parts.get(_SIGNATURE, b""), _signed_bytes(domain, payload_type, payload)):
         raise DecodeError("envelope has a bad signature")
+    if exact and data != _encode(key, payload_type, payload, parts[_SIGNATURE]):
+        raise DecodeError("envelope is written in another way than its signer does")
     return key, payload
+
+
+def _encode(key: PublicKey, payload_type: bytes, payload: bytes, signature: bytes) -> bytes:
+    return (
+        protobuf.blob(_PUBLIC_KEY, key.to_protobuf())
+        + protobuf.blob(_PAYLOAD_TYPE, payload_type)
+        + protobuf.blob(_PAYLOAD, payload)
+        + protobuf.blob(_SIGNATURE, signature)
+    )
 
 
 def _signed_bytes(domain: str, payload_type: bytes, payload: bytes) -> bytes:

@@ -89,7 +89,7 @@ class Grant:
     @classmethod
     def open(cls, envelope: bytes, operator: PeerId) -> Grant:
         """Read and verify a grant. Raises DecodeError, also when somebody else than `operator` has signed it."""
-        key, payload = open_envelope(envelope, _GRANT_DOMAIN, _GRANT_TYPE, MAX_GRANT)
+        key, payload = open_envelope(envelope, _GRANT_DOMAIN, _GRANT_TYPE, MAX_GRANT, exact=True)
         if PeerId.from_public_key(key) != operator:
             raise DecodeError("grant is not signed by this network's operator")
         parts = _Parts(payload, "grant")
@@ -115,7 +115,7 @@ def seal_redemption(secret: Identity, peer: PeerId) -> bytes:
 
 def open_redemption(envelope: bytes, grant: Grant) -> PeerId:
     """Return who redeems `grant`. Raises DecodeError when it is not the holder of its key who says so."""
-    key, payload = open_envelope(envelope, _REDEMPTION_DOMAIN, _REDEMPTION_TYPE, MAX_REDEMPTION)
+    key, payload = open_envelope(envelope, _REDEMPTION_DOMAIN, _REDEMPTION_TYPE, MAX_REDEMPTION, exact=True)
     if PeerId.from_public_key(key) != grant.key:
         raise DecodeError("redemption is not signed by the key of the invite")
     peer = PeerId.decode(_Parts(payload, "redemption").blob(1))
@@ -146,7 +146,7 @@ class Admission:
 
         It does so, too, for one that was redeemed before it was granted or after it had expired.
         """
-        key, payload = open_envelope(envelope, _ADMISSION_DOMAIN, _ADMISSION_TYPE, MAX_ADMISSION)
+        key, payload = open_envelope(envelope, _ADMISSION_DOMAIN, _ADMISSION_TYPE, MAX_ADMISSION, exact=True)
         parts = _Parts(payload, "admission")
         grant = Grant.open(parts.blob(1), operator)
         time = parts.number(3, MAX_TIME)

@@ -82,7 +82,7 @@ class MemberList:
     @classmethod
     def open(cls, envelope: bytes, operator: PeerId) -> MemberList:
         """Read and verify a list. Raises DecodeError, also when somebody else than `operator` has signed it."""
-        key, payload = open_envelope(envelope, _DOMAIN, _TYPE, MAX_LIST)
+        key, payload = open_envelope(envelope, _DOMAIN, _TYPE, MAX_LIST, exact=True)
         if PeerId.from_public_key(key) != operator:
             raise DecodeError("member list is not signed by this network's operator")
         message = decode_object(payload, MAX_LIST)
