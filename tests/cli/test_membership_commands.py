@@ -124,6 +124,8 @@ def test_init_makes_a_network_and_overwrites_nothing_ever(operator: Operator, tm
         assert "is already there" in operator.refused(lambda name=path.name: operator.init(name))
         assert contents(folder) == {folder / path.name: data}
     assert contents(tmp_path / "home") == made
+    start_network("", str(tmp_path / "odd"), "/ip4/127.0.0.1/tcp/1", "-")
+    assert load_node_config(tmp_path / "odd" / "node.yaml", {}).name == "-"
     with pytest.raises(UserError, match="--name"):
         start_network("a b", str(tmp_path / "x"), "/ip4/127.0.0.1/tcp/1")
     with pytest.raises(UserError, match="cannot be made"):
@@ -190,6 +192,7 @@ def test_members_are_named_added_and_removed(operator: Operator) -> None:
     operator.join(operator.invite(exits=["eu"]), "phone")
     (phone,) = [entry for entry in operator.members().values() if entry["role"] == "client"]
     assert phone["exits"] == ["eu"]
+    assert "no member has this name" in operator.refused(lambda: remove_member(operator.home, ""))
     name_member(operator.home, str(phone["id"])[-8:], "phone")
     add_member(operator.home, TABLET, "tablet", "client", [])
     assert "told 1 node" in operator.told(lambda: list_members(operator.home, False)) + operator.warned

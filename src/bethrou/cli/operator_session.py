@@ -182,7 +182,7 @@ def next_name(wanted: str, taken: set[str]) -> str:
 def find_member(session: OperatorSession, who: str) -> Member:
     """The member of that name, peer ID or end of a peer ID. Raises ConfigError."""
     members = list(session.book.members.values())
-    fitting = [member for member in members if who in (str(member.peer), member.name)]
+    fitting = [member for member in members if who and who in (str(member.peer), member.name)]
     if not fitting and len(who) >= 6:
         fitting = [member for member in members if str(member.peer).endswith(who)]
     if len(fitting) == 1:

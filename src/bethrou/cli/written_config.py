@@ -29,7 +29,7 @@ def node_yaml(
         "#   - /dns4/exit.example.org/tcp/4000",
         "",
         "# What members see, and choose by: exit=NAME or tag=TAG in a SOCKS user name.",
-        f"name: {name}",
+        f"name: {json.dumps(name)}",
         "tags: []",
         "# tags: [eu, fast]",
         "",
