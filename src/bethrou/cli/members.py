@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bethrou.cli.invite import read_addresses
 from bethrou.cli.network_dir import Network, NetworkDirectory
-from bethrou.cli.operator_session import OperatorSession, find_member, folded, operating
+from bethrou.cli.operator_session import LEAST_OF_ID, OperatorSession, find_member, folded, operating
 from bethrou.cli.said import say
 from bethrou.cli.visiting import run_visit
 from bethrou.config.values import parse_label
@@ -156,8 +156,17 @@ def _to_remove(session: OperatorSession, who: str) -> Member:
     try:
         peer = PeerId.parse(who)
     except AddressError:
-        return find_member(session, who)
+        return _invite(session, who) or find_member(session, who)
     return session.book.members.get(peer) or Member(peer)
+
+
+def _invite(session: OperatorSession, who: str) -> Member | None:
+    """The one invite whose ID ends so, unless it is how a member is called."""
+    called = any(member.name == who for member in session.book.members.values())
+    ends = {each for each in session.network.directory.audit.invites() if each.endswith(who)}
+    if called or len(who) < LEAST_OF_ID or len(ends) != 1:
+        return None
+    return Member(PeerId.parse(ends.pop()))
 
 
 def _check_name(name: str) -> None:

@@ -23,6 +23,9 @@ from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.peer_id import PeerId
 from bethrou.wire.reach import Reach, by_worth, reach
 
+LEAST_OF_ID = 6
+"""Characters at the end of a peer ID that are enough to name it, where only one ends so."""
+
 _ANY = {"0.0.0.0": ("/ip4/0.0.0.0/", "/ip4/127.0.0.1/", 4), "::": ("/ip6/::/", "/ip6/::1/", 6)}
 """Hosts that stand for all addresses: how a multiaddr begins with them, with loopback, and the IP version."""
 
@@ -183,7 +186,7 @@ def find_member(session: OperatorSession, who: str) -> Member:
     """The member of that name, peer ID or end of a peer ID. Raises ConfigError."""
     members = list(session.book.members.values())
     fitting = [member for member in members if who and who in (str(member.peer), member.name)]
-    if not fitting and len(who) >= 6:
+    if not fitting and len(who) >= LEAST_OF_ID:
         fitting = [member for member in members if str(member.peer).endswith(who)]
     if len(fitting) == 1:
         return fitting[0]

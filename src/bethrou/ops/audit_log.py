@@ -15,6 +15,8 @@ from bethrou.errors import ConfigError
 from bethrou.events import Event, InviteUsedTwice, MemberJoined, MemberListTaken
 from bethrou.printable import printable
 
+_LATELY = 1 << 20  # bytes at the end of the file that are looked through: thousands of invites
+
 
 class AuditLog:
     """Adds to the file at `path`, made when there is something to write. `clock` gives Unix time in seconds."""
@@ -38,6 +40,16 @@ class AuditLog:
         except OSError as error:
             raise ConfigError(f"{printable(str(self._path))}: cannot be written: {error.strerror}") from None
 
+    def invites(self) -> list[str]:
+        """The IDs of the invites that were made lately, the newest last; none where the file cannot be read."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LATELY))
+                lines = file.read(_LATELY).splitlines()
+        except OSError:
+            return []
+        return [found for line in lines if (found := _invite_in(line))]
+
     def note(self, event: Event) -> None:
         """Write an event that changes who belongs to the network; others are passed over. Raises as `add`."""
         match event:
@@ -55,3 +67,13 @@ class AuditLog:
                 )
             case _:
                 return
+
+
+def _invite_in(line: bytes) -> str:
+    """The ID of the invite that a line is about, or ""."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return ""  # the half of a line with which the part begins that was read
+    found = entry.get("invite") if isinstance(entry, dict) and entry.get("what") == "invited" else ""
+    return found if isinstance(found, str) else ""
