@@ -14,6 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="give long tests all the time and load that they are for"
     )
+    parser.addoption(
+        "--update-transcripts", action="store_true", help="write what docs/TRANSCRIPT.md shows anew"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -12,16 +11,18 @@ import pytest
 
 from bethrou.wire.psk import NetworkKey
 from e2e.web import NAME, Web
+from live.documents import ROOT, Document
 from live.members import running_node
 from proxy.dns_server import DnsServerForTests
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "PYTHON.md").read_text()
-PROGRAMS = dict(re.findall(r"<!-- block: (\S+) -->\n```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE))
+GUIDE = Document(ROOT / "docs" / "PYTHON.md")
+PROGRAMS = GUIDE.blocks
 SAYS = {"connection": "HTTP/1.1 200 OK", "httpx": "200", "aiohttp": "200"}
 
 
 def test_each_program_is_run() -> None:
     assert PROGRAMS.keys() == SAYS.keys()
+    assert GUIDE.unmarked("python") == []
 
 
 @pytest.mark.parametrize("name", SAYS)

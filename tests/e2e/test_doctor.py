@@ -19,12 +19,12 @@ from bethrou.assembly import keyfiles
 from bethrou.wire.keys import Identity
 from bethrou.wire.psk import NetworkKey
 from cli.commands import argv
-from live.namespaces import Home, Internet, Namespace, Nat, an_internet_for_a_test
+from live.documents import README_PATH, Document
+from live.namespaces import Internet, Namespace, Nat, an_internet_for_a_test
 from live.processes import ClientProgram, Program
 
 internet = pytest.fixture(an_internet_for_a_test)
 
-README = Path(__file__).parents[2] / "README.md"
 _FOLDERS_IN_README = (
     ("/home/you/.local/state", "FOLDER"),
     ("/home/you/client.yaml", "FOLDER/client/client.yaml"),
@@ -136,12 +136,6 @@ async def town(tmp_path: Path, internet: Internet) -> AsyncIterator[Town]:
     town.close()
 
 
-def refuse(home: Home) -> None:
-    """Have a NAT box answer what nobody asked for by RST, as some routers do: then nobody waits for a timeout."""
-    rule = "-I INPUT 1 -i wan -p tcp --syn -j REJECT --reject-with tcp-reset"
-    home.run("iptables", "-w", *rule.split())
-
-
 def beginning(name: str) -> list[str]:
     """What stands first in the transcript of a program that is well."""
     file = "client.yaml" if name == CLIENT else "node.yaml"
@@ -186,9 +180,7 @@ def cache(name: str) -> str:
 
 def assert_readme_shows(town: Town, transcript: list[str]) -> None:
     """README's example is this very transcript, of somebody whose folder is /home/you."""
-    (shown,) = re.findall(
-        r"<!-- output: doctor -->\n```text\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE
-    )
+    shown = Document(README_PATH).outputs["doctor"]
     for place, where in _FOLDERS_IN_README:
         shown = shown.replace(place, where)
     assert [town.neutral(line) for line in shown.splitlines()] == transcript[1:]
@@ -197,8 +189,8 @@ def assert_readme_shows(town: Town, transcript: list[str]) -> None:
 async def test_behind_symmetric_nats_and_on_the_internet(town: Town, internet: Internet) -> None:
     hub_place, open_place = internet.host(RELAY), internet.host(OPEN_EXIT)
     theirs, ours = (internet.home(address, Nat.SYMMETRIC) for address in (THEIR_HOME, OUR_HOME))
-    refuse(theirs)
-    refuse(ours)
+    theirs.refuse()
+    ours.refuse()
     their, our = theirs.member(), ours.member()
     hub = town.node("hub", hub_place, relay_mode=True, no_exit=True, relay_duration="1h", relay_data="5GB")
     relay = f"/ip4/{RELAY}/tcp/4001/p2p/{hub}"
@@ -307,7 +299,7 @@ async def test_behind_nats_that_keep_ports(town: Town, internet: Internet) -> No
 
 async def test_where_one_side_punches_no_holes(town: Town, internet: Internet) -> None:
     theirs, ours = (internet.home(address, Nat.PRESERVING) for address in (THEIR_HOME, OUR_HOME))
-    refuse(ours)
+    ours.refuse()
     their, our = theirs.member(), ours.member()
     hub = town.node("hub", internet.host(RELAY), relay_mode=True, no_exit=True)
     relay = f"/ip4/{RELAY}/tcp/4001/p2p/{hub}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import re
 import signal
 import socket
 import subprocess
@@ -19,11 +18,11 @@ from conftest import needs
 from e2e.test_real_clients import run
 from e2e.web import Web, web_server
 from live.certificates import CertificateFiles, write_certificates
+from live.documents import README_PATH, Document
 from live.payload import MIB, Payload
 from live.processes import ClientProgram, Programs
 from live.waiting import wait_until
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
 NAME = "exit.example.org"
 PAYLOAD = Payload(20 * MIB, seed=1)
 ALONE = {"members": False}
@@ -31,8 +30,7 @@ ALONE = {"members": False}
 
 
 def block(name: str) -> str:
-    (text,) = re.findall(rf"<!-- block: {name} -->\n```\w+\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    return str(text)
+    return Document(README_PATH).blocks[name]
 
 
 @pytest.fixture

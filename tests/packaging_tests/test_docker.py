@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from conftest import missing, needs
+from live.documents import Document
 from live.namespaces import Internet, Namespace, an_internet_for_a_test
 from live.redis_server import program as redis_program
 from live.waiting import wait_until
@@ -26,8 +27,7 @@ from packaging_tests.commands import run
 
 DOCKER = Path(__file__).parents[2] / "packaging" / "docker"
 HADOLINT = Path(sys.executable).with_name("hadolint")
-README = (DOCKER / "README.md").read_text()
-BLOCKS = dict(re.findall(r"<!-- block: (\S+) -->\n```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
+BLOCKS = Document(DOCKER / "README.md").blocks
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 ADDRESSES = {
     "redis": "5.5.0.1",

@@ -49,7 +49,7 @@ STRANGERS_ADMISSIONS = 4
 FIRST_RETRY = 2.0
 """Seconds after a conversation that came to nothing; doubled up to a minute."""
 
-_TURNED_AWAY = {
+TURNED_AWAY = {
     Standing.REMOVED: "this device was removed from the network: ask its operator for an invite",
     Standing.UNKNOWN: "this device is no member of the network: ask its operator for an invite",
 }
@@ -108,7 +108,7 @@ class MemberSync:
                 stream.abort()
         if final.you is not Standing.MEMBER:
             self._emit(TurnedAway(str(link.peer_id), final.you.value))
-            link.close(_TURNED_AWAY[final.you])
+            link.close(TURNED_AWAY[final.you])
         return final
 
     def _link_up(self, link: Link) -> None:

@@ -39,7 +39,7 @@ YAMUX = "/yamux/1.0.0"
 UPGRADE_TIMEOUT = 10.0
 """Seconds for the whole upgrade, in either role (go has 15 for accepted, 5 to 15 for dialled connections)."""
 
-_KEY_HINT = "most likely the two sides hold different network keys"
+KEY_HINT = "most likely the two sides hold different network keys"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class _Upgrade:
     def timed_out(self) -> HandshakeError:
         """What to say when the deadline passed."""
         late = f"the handshake did not end within {UPGRADE_TIMEOUT:.0f} s"
-        return HandshakeError(late) if self._greeted else NetworkKeyMismatch(f"{late}; {_KEY_HINT}")
+        return HandshakeError(late) if self._greeted else NetworkKeyMismatch(f"{late}; {KEY_HINT}")
 
     def give_up(self) -> None:
         """End the connection, with a word to the peer where the security has one."""
@@ -164,8 +164,8 @@ class _Upgrade:
         """What it means that no security was agreed on."""
         if not self._greeted:
             if isinstance(error, NegotiationError):
-                return NetworkKeyMismatch(f"{_KEY_HINT} (what the peer sends makes no sense with ours)")
-            return NetworkKeyMismatch(f"{_KEY_HINT}, or the peer is just stopping ({error})")
+                return NetworkKeyMismatch(f"{KEY_HINT} (what the peer sends makes no sense with ours)")
+            return NetworkKeyMismatch(f"{KEY_HINT}, or the peer is just stopping ({error})")
         offered = ", ".join(self._negotiation.refused) if isinstance(self._negotiation, Listener) else ""
         if offered or isinstance(error, UnsupportedProtocol):
             instead = f", only {printable(offered, 200)}" if offered else ""

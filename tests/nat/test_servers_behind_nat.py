@@ -1,6 +1,6 @@
-"""README's guide to an exit behind a home router, as its reader follows it: on three machines, two of them behind NAT.
+"""docs/guides/servers-behind-nat.md, as its reader follows it: on three machines, two of them behind NAT.
 
-Ports and addresses are those that README has, but for 203.0.113.7, the page's URL, and the peer IDs.
+Ports and addresses are those that it has, but for 203.0.113.7, the page's URL, and the peer IDs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ import pytest
 
 from conftest import needs
 from faults.figures import Figures
+from live.documents import README_PATH, ROOT, Document
 from live.namespaces import Internet, Nat
+from live.places import PATIENCE, Place, a_clone, quiet, write_program
 from live.town import DESTINATION, PAGE, Town
 from live.waiting import wait_until
-from test_readme import _ADDRESS, BLOCKS, PATIENCE, Place, clone, quiet, write_program
 
-__all__ = ["clone"]  # a fixture
+README, GUIDE = Document(README_PATH), Document(ROOT / "docs" / "guides" / "servers-behind-nat.md")
+ADDRESS = re.compile(r"/ip4/203\.0\.113\.7/tcp/4000/p2p/\w+")
+
+clone = pytest.fixture(a_clone)
 
 SERVER = "5.5.0.1"
 
@@ -80,8 +84,8 @@ def short_home(folder: Path) -> Iterator[str]:
 
 
 def block(name: str, relay: str = "", exit_: str = "") -> str:
-    """What README has, with the addresses that have come out."""
-    text = _ADDRESS.sub(relay, BLOCKS[name]) if relay else BLOCKS[name]
+    """What the guide has, with the addresses that have come out."""
+    text = ADDRESS.sub(relay, GUIDE.blocks[name]) if relay else GUIDE.blocks[name]
     return re.sub(r"(- id: )\w+", rf"\g<1>{exit_}", text) if exit_ else text
 
 
@@ -123,7 +127,7 @@ def test_as_it_is_written(
                 figures.note("6 MiB", "hash right")
                 (known,) = json.loads(laptop.run(f"{status} --json"))["exits"]
                 assert (known["id"], known["path"]) == (peer, via)
-                found = laptop.run(BLOCKS["doctor"].replace("doctor", "doctor --client"))
+                found = laptop.run(README.blocks["doctor"].replace("doctor", "doctor --client"))
                 assert ("by circuit, " in found) == (via == "circuit")
                 assert found.splitlines()[-1].startswith("0 problems, ")
                 client.interrupt()
