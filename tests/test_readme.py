@@ -63,7 +63,6 @@ RUN_ELSEWHERE = {
     "behind-nginx": "tests/e2e/test_web_server.py has nginx run it",
     "behind-nginx-node": "so it does with this",
     "behind-nginx-client-yaml": "and this",
-    "doctor": "tests/nat/test_servers_behind_nat.py has something to examine",
 }
 
 # -- the commands ---------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_its_files_are_taken_over(world: World) -> None:
         with laptop.running("client", BLOCKS["swap-client"]) as client:
             client.wait_for("(exit up)")
             assert laptop.run("curl -sS -x socks5h://127.0.0.1:1080 https://example.com/") == "It works\n"
-            doctor = laptop.run("bethrou doctor")
+            doctor = laptop.run(README.blocks["doctor"])
             assert re.search(r"^ok +config ", doctor, re.MULTILINE)
             assert doctor.splitlines()[-1].startswith("0 problems, ")
 

@@ -18,13 +18,14 @@ import pytest
 
 from conftest import needs
 from faults.figures import Figures
-from live.documents import README_PATH, ROOT, Document
+from live.documents import ROOT, Document
 from live.namespaces import Internet, Nat
 from live.places import PATIENCE, Place, a_clone, quiet, write_program
 from live.town import DESTINATION, PAGE, Town
 from live.waiting import wait_until
+from live.world import World, a_world_for_a_test
 
-README, GUIDE = Document(README_PATH), Document(ROOT / "docs" / "guides" / "servers-behind-nat.md")
+GUIDE = Document(ROOT / "docs" / "guides" / "servers-behind-nat.md")
 ADDRESS = re.compile(r"/ip4/203\.0\.113\.7/tcp/4000/p2p/\w+")
 
 clone = pytest.fixture(a_clone)
@@ -127,9 +128,45 @@ def test_as_it_is_written(
                 figures.note("6 MiB", "hash right")
                 (known,) = json.loads(laptop.run(f"{status} --json"))["exits"]
                 assert (known["id"], known["path"]) == (peer, via)
-                found = laptop.run(README.blocks["doctor"].replace("doctor", "doctor --client"))
+                found = laptop.run(block("ways"))
                 assert ("by circuit, " in found) == (via == "circuit")
                 assert found.splitlines()[-1].startswith("0 problems, ")
                 client.interrupt()
             exit_.interrupt()
         relay.interrupt()
+
+
+# -- with invites ---------------------------------------------------------------------------------------------------
+
+world = pytest.fixture(a_world_for_a_test)
+
+
+@pytest.mark.timeout(180)
+def test_with_invites(world: World) -> None:
+    needs("curl")
+    berlin = world.server("berlin", SERVER)
+    theirs, ours = (world.internet.home(each, Nat.SYMMETRIC) for each in ("5.5.1.1", "5.5.2.1"))
+    for home in (theirs, ours):
+        home.refuse()
+    attic, laptop = world.server_at("attic", theirs.member()), world.laptop("laptop", ours.member())
+    berlin.run(block("auto-init"))
+    with berlin.running("relay", block("auto-relay")) as relay:
+        relay.wait_for("^(Exit node) ")
+        berlin.run(block("auto-invites"))
+        for place, link, join in (
+            (attic, "attic.link", "auto-join"),
+            (laptop, "laptop.link", "auto-join-laptop"),
+        ):
+            (place.folder / link).write_bytes((berlin.folder / link).read_bytes())
+            place.run(block(join))
+        with (
+            attic.running("exit", block("auto-node")) as exit_,
+            laptop.running("client", block("auto-client")) as client,
+        ):
+            exit_.wait_for("(reachable through relay)")
+            client.wait_for("(exit up .*path=circuit)")
+            # its name comes on its link, a moment later
+            wait_until(lambda: "attic" in laptop.run("bethrou status --client"), PATIENCE)
+            assert laptop.run(quiet(block("auto-curl"))) == "It works\n"
+            found = laptop.run(block("ways"))
+            assert re.search(r"^warning +exits +attic: by circuit, .*; no direct way: ", found, re.MULTILINE)

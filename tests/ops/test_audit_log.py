@@ -49,3 +49,16 @@ def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         AuditLog(tmp_path / "link").add("removed")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_invites_that_were_made_lately(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    assert log.invites() == []
+    log.add("invited", invite="12D3old", padding="x" * (1 << 20))
+    log.add("invited", invite="12D3one")
+    log.add("removed", member="12D3one")
+    with path.open("a") as file:
+        file.write('[1]\n{"what":"invited","invite":7}\nnonsense\n')
+    log.add("invited", invite="12D3two")
+    assert log.invites() == ["12D3one", "12D3two"]

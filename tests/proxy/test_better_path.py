@@ -43,6 +43,7 @@ async def test_requests_move_to_a_direct_link_and_back(monkeypatch: pytest.Monke
         circuit = await until(lambda: known.link)
         assert circuit.path == CIRCUIT
         near, far = await open_ends(circuit, exit_)
+        await until(lambda: known.snapshot(0.0).no_direct_way.startswith(f"{direct}: "))
 
         exit_.listen(direct)
         await until(lambda: known.link is not circuit)
@@ -50,6 +51,7 @@ async def test_requests_move_to_a_direct_link_and_back(monkeypatch: pytest.Monke
         assert link is not None
         assert (link.path, link.remote) == (DIRECT, direct)
         assert known.usable
+        assert known.no_direct_way == ""
         near.write(b"still there")  # what is on the circuit finishes
         await far.protocol.have(11)
         assert circuit.alive
