@@ -21,6 +21,7 @@ from live.applications import Application, open_application
 from live.processes import Programs, programs
 from live.redis_server import RedisServer
 from live.targets import echo, target
+from live.waiting import until
 
 PEER = "12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
 NODES = [{"addrs": [f"/ip4/192.0.2.7/tcp/4000/p2p/{PEER}"]}]
@@ -230,6 +231,37 @@ async def test_applications_that_look_names_up_themselves(started: Programs, tmp
         ("warning", "4 of 5 connections ask for addresses: their applications look names up on this machine")
     ]
     assert done.returncode == 0
+
+
+async def test_what_is_configured_about_destinations(started: Programs, tmp_path: Path) -> None:
+    """Also where a node was started without a file."""
+    permit = ("--allow", "10.0.0.0/8", "--allow", "10.1.0.0/16", "--deny", "198.51.100.0/24")
+    node = started.node("--name", "berlin", "--tag", "eu", *permit)
+    rules = [
+        {"domain": "a.example", "use": "exit=paris"},
+        {"domain": "b.example", "use": "exit=berlin,tag=eu"},
+    ]
+    client = started.client([node], rules=rules)
+    await client.connected()
+    of_node = await asyncio.to_thread(doctor, node.folder, "--node", "--json", state=tmp_path)
+    assert findings(of_node, "policy") == [
+        ("warning", "allow 10.1.0.0/16 does nothing: allow 10.0.0.0/8 has it")
+    ]
+    # names come on a link, a moment after it
+    await until(
+        lambda: (
+            "berlin"
+            in run("bethrou", "status", "--client", cwd=tmp_path, XDG_STATE_HOME=str(tmp_path)).stdout
+        )
+    )
+    of_client = await asyncio.to_thread(doctor, client.folder, "--client", "--json", state=tmp_path)
+    assert findings(of_client, "rules") == [
+        (
+            "warning",
+            "requests for which rules[0] (domain: a.example, use: exit=paris) decides are refused: "
+            "no exit that is known has exit=paris",
+        )
+    ]
 
 
 # -- Redis ------------------------------------------------------------------------------------------------------------
