@@ -16,6 +16,7 @@ from bethrou.discovery.announcement_reader import (
     VERIFICATIONS,
     AnnouncementReader,
 )
+from bethrou.discovery.rate_limit import RateLimit
 from bethrou.wire.announcement import MAX_MESSAGE, Request, encode_answer, encode_request
 from bethrou.wire.multiaddr import Multiaddr
 from bethrou.wire.node_record import RecordCache
@@ -83,6 +84,7 @@ async def test_what_a_member_said_goes_before_what_anybody_can_make_up(
 
 
 async def test_what_is_known_waits_for_no_signature(clock: Clock, reading: Reading) -> None:
+    reading.reader._verifications = RateLimit(1, BURST)  # slower than any machine reads
     member = statement()
     reading.reader.received(presence_of(member))
     await reading.notes.sighting()

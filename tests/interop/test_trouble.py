@@ -67,7 +67,7 @@ async def test_an_exit_with_tls_only_is_told_apart_from_a_wrong_key(
     peers: Peers, key: NetworkKey, name: str
 ) -> None:
     exit_ = await peers.exit(name, "--security", "tls")
-    async with running_client(key, [exit_.address], wait=False) as client:
+    async with running_client(key, [exit_.address], wait=False, security=["noise"]) as client:
         failed = await client.events.wait(DialFailed)
         assert "Noise" in failed.reason
         assert "network key" not in failed.reason
@@ -77,7 +77,7 @@ async def test_an_exit_with_tls_only_is_told_apart_from_a_wrong_key(
 async def test_a_client_with_tls_only_is_told_apart_from_a_wrong_key(
     peers: Peers, key: NetworkKey, name: str
 ) -> None:
-    async with running_node(key) as node:
+    async with running_node(key, security=["noise"]) as node:
         peer = await peers.client(name, node.address, "--security", "tls")
         failed = await peer.event("failed")
         assert "protocol" in failed["error"]
@@ -89,8 +89,8 @@ async def test_a_client_with_tls_only_is_told_apart_from_a_wrong_key(
 @each_go_peer
 @pytest.mark.parametrize("security", ["default", "noise"])
 async def test_noise_is_agreed_on(peers: Peers, key: NetworkKey, name: str, security: str) -> None:
-    """A Go peer proposes TLS first, as it comes."""
-    async with running_node(key) as node:
+    """A Go peer proposes TLS first, as it comes, and a node may speak Noise only."""
+    async with running_node(key, security=["noise"]) as node:
         peer = await peers.connected_client(name, node.address, "--security", security)
         assert (await peer.event("connected"))["security"] == "/noise"
     exit_ = await peers.exit(name, "--security", security)
