@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from websockets.frames import Close, Frame, Opcode
 
 from bethrou.errors import ConfigError, DialError
+from bethrou.net.reader import ByteReader
 from bethrou.net.tls import TlsIdentity
+from bethrou.net.websocket_opening import accept_websocket
 from bethrou.wire.multiaddr import Multiaddr
 from live.certificates import write_certificates
 from net.clock import turns
 from net.collector import Collector, End, noise
 from net.hosts import OTHER_KEY, Member, stream_pair
 from net.loops import BOTH, LoopFactory
+from net.test_hostile_websockets import REQUEST
 
 MIB = 1 << 20
 
@@ -174,6 +179,36 @@ async def test_a_link_in_tls(tmp_path: Path, form: str) -> None:
     dialer = Member("dialer", tls=TlsIdentity(ca=files.ca))
     async with members(dialer, listener):
         await carries(dialer, listener, at(f"/ip4/127.0.0.1/tcp/{listener.port}{form}"))
+
+
+async def test_many_small_frames_right_before_the_end(tmp_path: Path) -> None:
+    """They come with the end of TLS in one read, and take more than one turn of the loop."""
+    loop = asyncio.get_running_loop()
+    files = write_certificates(tmp_path, "127.0.0.1")
+    tls = TlsIdentity(files.certificate, files.key, files.ca)
+    below: asyncio.Future[ByteReader] = loop.create_future()
+
+    def accepted() -> ByteReader:
+        below.set_result(ByteReader())
+        return below.result()
+
+    server = await loop.create_server(accepted, "127.0.0.1", 0, ssl=tls.server)
+    port = server.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls.client)
+    writer.write(REQUEST)
+    scratch = memoryview(bytearray(1 << 18))
+    transport = await accept_websocket(loop, await below, "", os.urandom, scratch)
+    await reader.readuntil(b"\r\n\r\n")
+    received = Collector()
+    transport.set_protocol(received)
+    frame = Frame(Opcode.BINARY, b"abc").serialize(mask=True)
+    goodbye = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)
+    writer.write(frame * 3000 + goodbye)
+    writer.close()
+    assert await received.lost is None
+    assert received.data == b"abc" * 3000
+    server.close()
+    await server.wait_closed()
 
 
 async def test_a_certificate_of_nobody_we_know(tmp_path: Path) -> None:

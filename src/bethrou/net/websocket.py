@@ -166,6 +166,7 @@ class WebSocketTransport(asyncio.Transport):
 
     def end_received(self) -> bool:
         """The connection below has ended. Whether it stays open for what we send."""
+        self._take_rest()
         if not self._close_received and not self._closing:
             self._fail(ConnectionAbortedError("the WebSocket was cut off, without a Close frame"))
             return False
@@ -205,6 +206,14 @@ class WebSocketTransport(asyncio.Transport):
         if self._reading and not self._closing and not len(rest) and not self._unread and self._below_paused:
             self._below_paused = False
             self._below.resume_reading()
+
+    def _take_rest(self) -> None:
+        """Act on all that was kept: TLS tells the end though it was asked to pause, and then closes."""
+        left = -1
+        while self._reading and not self._closing and len(self._raw) != left:
+            left = len(self._raw)
+            raw, self._raw = self._raw, b""
+            self._raw = bytes(self._advance(memoryview(raw)))
 
     def _advance(self, data: memoryview) -> memoryview:
         """Act on frames until none is left, the protocol pauses or its turn is over; what is left of `data`."""
