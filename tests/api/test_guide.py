@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -33,16 +34,16 @@ async def test_the_program_works(name: str, tmp_path: Path, key_file: Path, web:
     names = await DnsServerForTests.start()
     names.zone[NAME] = ["127.0.0.1"]
     key = NetworkKey.parse(key_file.read_bytes())
-    async with running_node(key, resolver=[str(names.address)]) as node:
-        (tmp_path / "client.yaml").write_text(f"nodes: [{{addrs: [{node.address}]}}]\n")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "program.py",
-            cwd=tmp_path,
-            env={**os.environ, "SSL_CERT_FILE": str(web.authority)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-    names.transport.close()
+    with contextlib.closing(names.transport):
+        async with running_node(key, resolver=[str(names.address)]) as node:
+            (tmp_path / "client.yaml").write_text(f"nodes: [{{addrs: [{node.address}]}}]\n")
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "program.py",
+                cwd=tmp_path,
+                env={**os.environ, "SSL_CERT_FILE": str(web.authority)},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            said, _ = await process.communicate()
     assert (said.decode().strip(), process.returncode) == (SAYS[name], 0)

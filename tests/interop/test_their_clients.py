@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 
 import pytest
@@ -133,10 +134,18 @@ async def test_failures_are_told(peers: Peers, key: NetworkKey, name: str, mode:
     async with target(echo) as gone:
         pass
     server = await DnsServerForTests.start()
-    async with running_node(key, resolver=[str(server.address)]) as node:
+    with contextlib.closing(server.transport):
+        await failures_are_told(peers, key, name, mode, gone.address, str(server.address))
+
+
+async def failures_are_told(
+    peers: Peers, key: NetworkKey, name: str, mode: str, closed: str, resolver: str
+) -> None:
+    """Nobody listens at `closed`."""
+    async with running_node(key, resolver=[resolver]) as node:
         peer = await peers.connected_client(name, node.address, "--mode", mode)
         for address, words in (
-            (gone.address, "connection refused"),
+            (closed, "connection refused"),
             ("nobody.test:80", "no such host"),
             ("10.0.0.1:80", "not globally routable"),
             ("nonsense", "no port"),
@@ -148,7 +157,6 @@ async def test_failures_are_told(peers: Peers, key: NetworkKey, name: str, mode:
             assert words in answer["message"]
         assert (await peer.command("ping"))["ok"]
         await until(lambda: node.streams == peer.standing)
-    server.transport.close()
 
 
 @each_client
