@@ -34,7 +34,8 @@ async def test_a_server_that_comes_late_is_found_within_five_seconds_however_lon
     async with line(absent) as ours:
         for _ in range(10):
             await clock.forward(30)
-        assert "refused" in ours.detail
+        while "refused" not in ours.detail:  # an attempt may lose its time to the clock's next step
+            await clock.forward(0.25)
         assert not ours.pubsub.ok
         assert not await ours.pubsub.publish(TOPIC, b"lost")
         absent.start()

@@ -19,7 +19,7 @@ from live.applications import application
 from live.payload import Payload
 from live.processes import Program
 from live.targets import endless, target
-from live.waiting import until
+from live.waiting import until, wait_until
 
 from .web import web_server
 
@@ -134,7 +134,13 @@ async def test_a_network_begins_devices_join_and_one_is_removed(home: Home, tmp_
     with web_server(PAGE, tmp_path / "web") as web:
         assert await fetched(laptop, f"http://127.0.0.1:{web.http}/payload") == bytes(PAGE)
 
-    listed = json.loads(home.bethrou("members", "list", "home", "--json"))
+    def told() -> str:
+        done = run("bethrou", "members", "list", "home", "--json", cwd=home.folder)
+        return (
+            "" if done.returncode else done.stdout
+        )  # a moment may pass until the second node's address is known
+
+    listed = json.loads(await asyncio.to_thread(wait_until, told))
     assert {entry["name"] for entry in listed["members"]} >= {"second", "laptop"}
     names = {entry["name"] for entry in listed["members"]} - {"laptop"}
     async with target(endless()) as download, AsyncExitStack() as stack:
