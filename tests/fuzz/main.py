@@ -1,9 +1,9 @@
 """Coverage-guided fuzzing (atheris, which is libFuzzer for Python) of everything that reads bytes of others.
 
-    tests/fuzz/run [--seconds N] [--keep] [TARGET]...
+    tests/fuzz/run [--seconds N | --runs N] [--keep] [TARGET]...
 
-Each target runs in processes of its own, two at a time, for N seconds (600), from tests/fuzz/corpus/TARGET. A crash, an
-answer that contradicts itself, an input that takes 5 s, or 1 GiB of memory is a find: the input is left in
+Each target runs in processes of its own, two at a time, for N seconds (600) or inputs, from tests/fuzz/corpus/TARGET. A
+crash, an answer that contradicts itself, an input that takes 5 s, or 1 GiB of memory is a find: the input is left in
 tests/fuzz/finds, and the exit status is 1. `--keep` adds to the corpus what has reached new code.
 """
 
@@ -44,15 +44,15 @@ class Outcome:
     """"" when nothing was found."""
 
 
-def fuzz(target: str, seconds: int, keep: bool) -> Outcome:
-    """Run one target for so long."""
+def fuzz(target: str, seconds: int, runs: int, keep: bool) -> Outcome:
+    """Run one target for so long; with `runs`, for so many inputs, which are the same each time."""
     FINDS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         grown = Path(scratch) / "grown"
         grown.mkdir()
         seeds = CORPUS / target
         arguments = [
-            f"-max_total_time={seconds}",
+            *([f"-runs={runs}", "-seed=1"] if runs else [f"-max_total_time={seconds}"]),
             f"-timeout={SLOWEST}",
             f"-rss_limit_mb={MOST_MEMORY}",
             f"-max_len={LONGEST}",
@@ -68,7 +68,7 @@ def fuzz(target: str, seconds: int, keep: bool) -> Outcome:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=seconds + 120,
+            timeout=seconds + 300,
             check=False,
         )
         outcome = _read(target, done.stdout, done.returncode)
@@ -129,6 +129,9 @@ def main(argv: Sequence[str]) -> int:
     known = sorted(folder.name for folder in CORPUS.iterdir())
     parser = argparse.ArgumentParser(prog="tests/fuzz/run", description="Fuzz what reads bytes of others.")
     parser.add_argument("--seconds", type=int, default=600, help="for each target")
+    parser.add_argument(
+        "--runs", type=int, default=0, help="so many inputs each, always the same, in place of a time"
+    )
     parser.add_argument("--keep", action="store_true", help="add to the corpus what reaches new code")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"default: all of {', '.join(known)}")
     options = parser.parse_args(argv)
@@ -142,7 +145,8 @@ def main(argv: Sequence[str]) -> int:
         return NEEDS_ATHERIS
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         running = [
-            pool.submit(fuzz, target, options.seconds, options.keep) for target in options.targets or known
+            pool.submit(fuzz, target, options.seconds, options.runs, options.keep)
+            for target in options.targets or known
         ]
         print(f"{'TARGET':<14}{'RUNS':>10}{'FEATURES':>10}{'CORPUS':>8}{'MiB':>6}  FOUND")
         failed = False
