@@ -161,12 +161,11 @@ class Network:
         return self._core
 
     def _request(self, host: str, port: int, user: str) -> tuple[ProxyRequest, UserName]:
+        carrier = self._running.carrier
         try:
             name = UserName.parse(user.encode())
-            return self._running.carrier.request(check_host(host), check_port(port), name), name
+            return carrier.request(check_host(host), check_port(port), name), name
         except (DecodeError, RequestError) as error:
-            if isinstance(error, NotConnected):
-                raise
             raise NotConnected(Failure.BAD_REQUEST, f"nobody could ask for that: {error}") from None
 
     async def _open(
