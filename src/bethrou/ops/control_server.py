@@ -106,22 +106,13 @@ class ControlServer:
             self._leaving -= 1
 
     async def _serve(self, sock: socket.socket) -> None:
-        from bethrou.ops.http_connection import READ_SIZE, HttpConnection
+        from bethrou.ops.http_connection import READ_SIZE, serve_connection
 
         self._arriving.discard(sock)
+        opening = asyncio.open_unix_connection(sock=sock, limit=READ_SIZE)
         try:
-            reader, writer = await asyncio.open_unix_connection(sock=sock, limit=READ_SIZE)
-        except OSError:
-            self._connections -= 1
-            sock.close()
-            return
-        connection = HttpConnection(reader, writer)
-        try:
-            await self._converse(connection)
-        except OSError:
-            return  # the peer is gone, or does not read
+            await serve_connection(sock, opening, self._converse)
         finally:
-            await connection.close()
             self._connections -= 1
 
     async def _converse(self, connection: HttpConnection) -> None:

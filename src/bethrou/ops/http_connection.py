@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -184,3 +185,23 @@ class HttpConnection:
     async def _write(self, event: h11.Event) -> None:
         self._writer.write(self._http.send(event) or b"")
         await self._writer.drain()
+
+
+async def serve_connection(
+    sock: socket.socket,
+    opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
+    converse: Callable[[HttpConnection], Awaitable[object]],
+) -> None:
+    """Have `converse` speak on the accepted `sock`, of which `opening` makes streams, and close it."""
+    try:
+        reader, writer = await opening
+    except OSError:
+        sock.close()
+        return
+    connection = HttpConnection(reader, writer)
+    try:
+        await converse(connection)
+    except OSError:
+        return  # the peer is gone, or does not read
+    finally:
+        await connection.close()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from bethrou.ops.control import Metrics
 from bethrou.ops.control_server import TaskOwner
-from bethrou.ops.http_connection import READ_SIZE, HttpConnection
+from bethrou.ops.http_connection import READ_SIZE, serve_connection
 from bethrou.ops.http_messages import Answer, HttpError, Request
 from bethrou.ops.metrics import CONTENT_TYPE
 
@@ -47,19 +47,10 @@ class MetricsServer:
 
     async def _serve(self, sock: socket.socket) -> None:
         self._arriving.discard(sock)
+        opening = asyncio.open_connection(sock=sock, limit=READ_SIZE)
         try:
-            reader, writer = await asyncio.open_connection(sock=sock, limit=READ_SIZE)
-        except OSError:
-            self._connections -= 1
-            sock.close()
-            return
-        connection = HttpConnection(reader, writer)
-        try:
-            await connection.converse(self._answer)
-        except OSError:
-            return  # the peer is gone, or does not read
+            await serve_connection(sock, opening, lambda connection: connection.converse(self._answer))
         finally:
-            await connection.close()
             self._connections -= 1
 
     async def _answer(self, request: Request) -> Answer:
